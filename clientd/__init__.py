@@ -1,0 +1,1 @@
+"""clientd: the daemon of a node, in two processes (keeper and agent)."""

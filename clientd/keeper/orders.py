@@ -1,0 +1,150 @@
+"""What the agent orders and what the keeper tells, over their Unix socket pair.
+
+The agent may die between any two messages; a new one gets Facts first and then knows all.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from godwit.errors import MessageError
+from godwit.task.record import Spec, Task, Usage
+
+
+class Order(Struct, frozen=True, tag_field="is", omit_defaults=True):
+    """The root of what the agent sends."""
+
+
+class Start(Order, tag="Start"):
+    """Start these; an id that the journal knows is not started again, but told of again."""
+
+    specs: tuple[Spec, ...]
+
+
+class Signal(Order, tag="Signal"):
+    """To each task's process group; ``whole`` to everything it ever started, SIGKILL only."""
+
+    order: int
+    tasks: tuple[str, ...]
+    number: int
+    whole: bool = False
+
+
+class Pause(Order, tag="Pause"):
+    """Freeze (cgroup freezer, or SIGSTOP to the group) or let go on."""
+
+    order: int
+    tasks: tuple[str, ...]
+    resume: bool = False
+
+
+class Forget(Order, tag="Forget"):
+    """End all of each task, then drop its record and log."""
+
+    order: int
+    tasks: tuple[str, ...]
+
+
+class Measure(Order, tag="Measure"):
+    """Tell the usage of all children that ended."""
+
+
+class Stop(Order, tag="Stop"):
+    """Stop clientd; with ``end_tasks`` after ending everything that runs."""
+
+    end_tasks: bool = False
+    reason: str = ""
+
+
+class Word(Struct, frozen=True, tag_field="is", omit_defaults=True):
+    """The root of what the keeper tells."""
+
+
+class Facts(Word, tag="Facts"):
+    """The first word to an agent: how this node was started, and what it can do."""
+
+    name: str
+    state: str
+    logs: str
+    boot: str
+    #: "HOST:PORT" to dial, or empty.
+    master: str = ""
+    #: "HOST:PORT" to listen on, or empty.
+    listen: str = ""
+    #: Seconds of a silent master after which all tasks are ended; 0: never.
+    orphans_kill_s: float = 0.0
+    can: tuple[str, ...] = ()
+    lacks: dict[str, str] = {}
+    roots: tuple[bytes, ...] = ()
+
+
+class Known(Word, tag="Known"):
+    """All tasks, in as many words as it takes; ``last`` ends it."""
+
+    tasks: tuple[Task, ...]
+    last: bool = True
+
+
+class Changed(Word, tag="Changed"):
+    """Tasks that are new or not as last told."""
+
+    tasks: tuple[Task, ...]
+
+
+class Rejected(Word, tag="Rejected"):
+    """A launch that came to nothing: the program could not be executed, the disk is full, ..."""
+
+    task: str
+    code: str
+    text: str
+
+
+class Forgotten(Word, tag="Forgotten"):
+    tasks: tuple[str, ...]
+
+
+class Acted(Word, tag="Acted"):
+    """The answer to a numbered order; an empty code is success."""
+
+    order: int
+    code: str = ""
+    text: str = ""
+
+
+class Measured(Word, tag="Measured"):
+    children: Usage
+
+
+class Stopping(Word, tag="Stopping"):
+    """clientd was told to stop (SIGTERM): say goodbye to the master and exit within a second."""
+
+    reason: str
+    tasks_left: int = 0
+
+
+Orders = Start | Signal | Pause | Forget | Measure | Stop
+Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping
+
+_encoder = msgspec.msgpack.Encoder()
+_orders = msgspec.msgpack.Decoder(Orders)
+_words = msgspec.msgpack.Decoder(Words)
+
+
+def encode(message: Order | Word) -> bytes:
+    """The payload of a frame."""
+    return _encoder.encode(message)
+
+
+def decode_order(payload: bytes) -> Order:
+    """Raises MessageError for anything that is no order."""
+    try:
+        return _orders.decode(payload)
+    except (msgspec.MsgspecError, RecursionError) as err:
+        raise MessageError(f"not an order: {err}") from err
+
+
+def decode_word(payload: bytes) -> Word:
+    """Raises MessageError for anything that is no word of the keeper's."""
+    try:
+        return _words.decode(payload)
+    except (msgspec.MsgspecError, RecursionError) as err:
+        raise MessageError(f"not a word of the keeper's: {err}") from err

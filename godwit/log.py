@@ -1,0 +1,70 @@
+"""Daemon logs: four levels, one JSON object a line in a file, a readable line on stderr.
+
+Several processes may append to one file: each line is one write(2) on an O_APPEND descriptor.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from typing import Literal
+
+Level = Literal["config", "info", "warning", "severe"]
+LEVELS: tuple[Level, ...] = ("config", "info", "warning", "severe")
+
+#: A log file over this many bytes is set aside as FILE.1 at the next start or line.
+ROTATE_AT = 16 * 1024 * 1024
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters escaped, so that data never moves a terminal's cursor."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+class Log:
+    """Writes lines at or above ``stderr_level`` to stderr and every line to ``path``."""
+
+    def __init__(self, source: str, path: str = "", stderr_level: Level | None = "config"):
+        self.source = source
+        self.path = path
+        self.stderr_level = stderr_level
+        self._fd = -1
+        if path:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self._open()
+
+    def _open(self) -> None:
+        self._fd = os.open(
+            self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640
+        )
+
+    def __call__(self, level: Level, text: str, **about: object) -> None:
+        """One line: what happened and to what (``task=``, ``node=``, ``request=`` ...)."""
+        now = time.time()
+        self._to_file(level, text, now, about)
+        if self.stderr_level and LEVELS.index(level) >= LEVELS.index(self.stderr_level):
+            self._to_stderr(level, text, now)
+
+    def _to_file(self, level: Level, text: str, now: float, about: dict[str, object]) -> None:
+        if self._fd < 0:
+            return
+        record = {
+            "at": round(now, 3), "level": level, "from": self.source, "pid": os.getpid(),
+            "text": text, **about,
+        }
+        # A full disk must not end a daemon over its log; the line is still on stderr.
+        with contextlib.suppress(OSError):
+            if os.fstat(self._fd).st_size > ROTATE_AT:
+                os.replace(self.path, self.path + ".1")
+                os.close(self._fd)
+                self._open()
+            os.write(self._fd, json.dumps(record, default=str).encode() + b"\n")
+
+    def _to_stderr(self, level: Level, text: str, now: float) -> None:
+        stamp = time.strftime("%H:%M:%S", time.localtime(now))
+        line = f"{stamp} {self.source} {level}: {printable(text)}\n"
+        # stderr may be closed, or a pipe that nobody reads any more.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(line)
+            sys.stderr.flush()

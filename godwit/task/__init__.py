@@ -1,0 +1,1 @@
+"""What a task is: its record, its life cycle, its name."""

@@ -1,0 +1,1 @@
+"""The wire: bytes <-> frames <-> messages, one connection's life, and the links that carry it."""

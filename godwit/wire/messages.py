@@ -1,0 +1,333 @@
+"""Every message between a node and its master, one typed struct each.
+
+A connection opens with a Hello on one of two channels.  *control* carries small messages only.
+*stream* carries what tasks wrote, in chunks, with credit: so output never delays a heartbeat.
+A third kind of connection, *bulk*, is opened by ticket for one transfer (godwit.bulk).
+
+To add a message: define it here, add it to the union of those who may send it, at the end;
+tests/test_messages.py wants an example of it.  Fields this version does not know are
+ignored, messages it does not know are refused.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from godwit.errors import MessageError
+from godwit.task.record import Spec, Task, Usage
+
+#: Raised when an old peer could no longer understand a new one.
+VERSION = 1
+
+
+class Load(Struct, frozen=True, omit_defaults=True):
+    """How busy a node is."""
+
+    cpus: int = 0
+    #: Share of all cores in use since the last report, 0..100.
+    cpu_percent: float = 0.0
+    load1: float = 0.0
+    memory_bytes: int = 0
+    memory_free_bytes: int = 0
+    tasks: int = 0
+    users: int = 0
+    #: Seconds since somebody last typed on this machine; None when that cannot be known.
+    keyboard_idle_s: float | None = None
+
+
+class Message(Struct, frozen=True, tag_field="is", omit_defaults=True):
+    """The root of all messages; the tag is the struct's name."""
+
+
+# ---- opening -------------------------------------------------------------------------------
+
+
+class Hello(Message, tag="Hello"):
+    """A node's first words, whoever dialled."""
+
+    version: int
+    name: str
+    #: Random, made at the node's first start, kept in its state folder.
+    node: str
+    #: Random, made at each start of the agent: a newer connection of the same agent replaces an
+    #: older one, which a half-open TCP connection may be.
+    agent: str
+    channel: Literal["control", "stream"] = "control"
+    #: The master this node belongs to already, if any.
+    master: str = ""
+    boot: str = ""
+    #: What this node can do, each a word; what it cannot, in ``lacks`` with the reason.
+    can: tuple[str, ...] = ()
+    lacks: dict[str, str] = {}
+    system: str = ""
+
+
+class Adopt(Message, tag="Adopt"):
+    """A master's first words to a node that waits for one; the node answers with its Hello."""
+
+    version: int
+    master: str
+    name: str
+    channel: Literal["control", "stream"] = "control"
+
+
+class Welcome(Message, tag="Welcome"):
+    """The master takes the node."""
+
+    master: str
+    beat_s: float = 2.0
+
+
+class Refuse(Message, tag="Refuse"):
+    """Either end declines; the connection ends."""
+
+    code: str
+    text: str
+
+
+# ---- node to master, control ---------------------------------------------------------------
+
+
+class Report(Message, tag="Report"):
+    """The node's whole pid map, in as many messages as it takes; ``last`` ends it."""
+
+    tasks: tuple[Task, ...]
+    last: bool = True
+
+
+class Changed(Message, tag="Changed"):
+    """Tasks that are new or not as last reported."""
+
+    tasks: tuple[Task, ...]
+
+
+class Rejected(Message, tag="Rejected"):
+    """These launches were refused by the node or the kernel; no task came of them."""
+
+    tasks: tuple[str, ...]
+    code: str
+    text: str
+
+
+class Forgotten(Message, tag="Forgotten"):
+    """The node no longer keeps these tasks, nor their logs."""
+
+    tasks: tuple[str, ...]
+
+
+class Beat(Message, tag="Beat"):
+    """I am here, and this busy."""
+
+    load: Load
+    children: Usage = Usage()
+
+
+class Done(Message, tag="Done"):
+    """The answer to a numbered order; an empty code is success."""
+
+    order: int
+    code: str = ""
+    text: str = ""
+
+
+class Measured(Message, tag="Measured"):
+    """The answer to Measure: usage of tasks that run, and of all children that ended."""
+
+    order: int
+    children: Usage
+    tasks: dict[str, Usage] = {}
+
+
+class Leaving(Message, tag="Leaving"):
+    """This node stops now, on purpose; its tasks go on or have been ended, as it says."""
+
+    reason: str
+    tasks_left: int = 0
+
+
+# ---- master to node, control ---------------------------------------------------------------
+
+
+class Launch(Message, tag="Launch"):
+    """Start one spec once for each task id; an id seen before is not started again."""
+
+    spec: Spec
+    tasks: tuple[str, ...]
+    #: One stream number for each task, when its output is to be followed from the start.
+    streams: tuple[int, ...] = ()
+
+
+class Signal(Message, tag="Signal"):
+    """Send a signal to each task's process group; ``whole`` reaches all it ever started."""
+
+    order: int
+    tasks: tuple[str, ...]
+    number: int
+    whole: bool = False
+
+
+class Pause(Message, tag="Pause"):
+    """Stop tasks where they are, or let them go on."""
+
+    order: int
+    tasks: tuple[str, ...]
+    resume: bool = False
+
+
+class Forget(Message, tag="Forget"):
+    """End these tasks if they run, then drop their records and logs."""
+
+    order: int
+    tasks: tuple[str, ...]
+
+
+class Measure(Message, tag="Measure"):
+    """What do these tasks use now?  None named: all that run."""
+
+    order: int
+    tasks: tuple[str, ...] = ()
+
+
+class Erase(Message, tag="Erase"):
+    """Delete a file or folder."""
+
+    order: int
+    path: bytes
+    recursive: bool = False
+
+
+class Transfer(Message, tag="Transfer"):
+    """Send or receive a file or folder over a bulk connection that shows this ticket.
+
+    ``address`` is whom to dial: ``HOST:PORT``, or ``master``; empty waits for the other side's
+    call, on a port that the node names in Listening.
+    """
+
+    order: int
+    ticket: str
+    role: Literal["send", "receive"]
+    path: bytes
+    address: str = ""
+
+
+class Listening(Message, tag="Listening"):
+    """Where this node waits for the bulk connection of a transfer."""
+
+    order: int
+    port: int
+
+
+class Moved(Message, tag="Moved"):
+    """How far a transfer is, in bytes; at most a few a second."""
+
+    order: int
+    done: int
+    total: int
+
+
+class Abandon(Message, tag="Abandon"):
+    """The transfer with this order number is no longer wanted."""
+
+    order: int
+
+
+class Follow(Message, tag="Follow"):
+    """Stream a task's log from byte ``offset``, or its last ``lines``, or what came ``since``."""
+
+    stream: int
+    task: str
+    offset: int = 0
+    lines: int | None = None
+    #: Wall clock, seconds since 1970; 0: from the start.
+    since: float = 0.0
+    #: Also what is written from now on, until the task ends.
+    live: bool = False
+
+
+class Unfollow(Message, tag="Unfollow"):
+    """Nobody reads this stream any more."""
+
+    stream: int
+
+
+class Dismiss(Message, tag="Dismiss"):
+    """Deregistered: end all tasks, say Done, and stop."""
+
+    order: int
+
+
+class Heard(Message, tag="Heard"):
+    """The master got the Beat; so a node knows that its master is there."""
+
+
+# ---- stream --------------------------------------------------------------------------------
+
+
+class Chunk(Message, tag="Chunk"):
+    """Bytes of a log, starting at ``offset``."""
+
+    stream: int
+    offset: int
+    data: bytes
+
+
+class Ended(Message, tag="Ended"):
+    """The stream is complete up to ``offset``; a code says why when it was cut short."""
+
+    stream: int
+    offset: int
+    code: str = ""
+    text: str = ""
+
+
+class Credit(Message, tag="Credit"):
+    """The reader took this many bytes; as many more may be sent."""
+
+    stream: int
+    count: int
+
+
+#: Bytes that may be under way on one stream before its reader has taken them.
+WINDOW = 256 * 1024
+
+Opening = Hello | Adopt | Welcome | Refuse
+FromNode = (
+    Report | Changed | Rejected | Forgotten | Beat | Done | Measured | Leaving | Listening | Moved
+)
+FromMaster = (
+    Launch | Signal | Pause | Forget | Measure | Erase | Transfer | Abandon | Follow | Unfollow
+    | Dismiss | Heard
+)
+StreamFromNode = Chunk | Ended
+StreamFromMaster = Credit
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode(message: Message) -> bytes:
+    """The payload of a frame."""
+    return _encoder.encode(message)
+
+
+class Decoder:
+    """Decodes the messages of one union and refuses all others."""
+
+    def __init__(self, union: object):
+        self._decoder = msgspec.msgpack.Decoder(union)
+
+    def __call__(self, payload: bytes) -> Message:
+        """Raises MessageError, naming the place, for anything that is no such message."""
+        try:
+            message = self._decoder.decode(payload)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as err:
+            raise MessageError(f"not a message of this protocol: {err}") from err
+        assert isinstance(message, Message)
+        return message
+
+
+decode_opening = Decoder(Opening)
+decode_from_node = Decoder(FromNode | Refuse)
+decode_from_master = Decoder(FromMaster | Refuse)
+decode_stream_from_node = Decoder(StreamFromNode)
+decode_stream_from_master = Decoder(StreamFromMaster)

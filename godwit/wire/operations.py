@@ -1,0 +1,353 @@
+"""What an operator (shell, CLI) asks of the master over its Unix socket, and the answers.
+
+Every request has an ``id`` of the client's choosing; every answer repeats it.  A request gets
+exactly one final answer (any Reply but Output, OutputEnd and Progress), Problem included.
+The master resolves references to nodes and tasks, so that all clients agree on what they mean.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from godwit.errors import MessageError
+from godwit.task.record import Task, Usage
+from godwit.wire.messages import Load, Message
+
+VERSION = 1
+
+
+# ---- what answers are made of --------------------------------------------------------------
+
+
+class TaskView(Struct, frozen=True, omit_defaults=True):
+    """A task and the node it is on.  While that node cannot be heard, its status is unknown."""
+
+    node: str
+    task: Task
+
+
+class NodeView(Struct, frozen=True, omit_defaults=True):
+    """A node as the master sees it."""
+
+    name: str
+    address: str
+    state: Literal["up", "suspect", "unreachable", "left"]
+    load: Load = Load()
+    can: tuple[str, ...] = ()
+    lacks: dict[str, str] = {}
+    system: str = ""
+    #: Seconds since its last beat.
+    silent_s: float = 0.0
+    tasks: tuple[TaskView, ...] = ()
+
+
+class Fault(Struct, frozen=True, omit_defaults=True):
+    """One thing that could not be done; ``about`` is the reference as the user wrote it."""
+
+    about: str
+    code: str
+    message: str
+    hint: str = ""
+
+
+class Place(Struct, frozen=True, omit_defaults=True):
+    """A path on a node; an empty node is the operator's own machine."""
+
+    path: bytes
+    node: str = ""
+
+
+class Event(Struct, frozen=True, omit_defaults=True):
+    """One line of the cluster's history."""
+
+    at: float
+    level: Literal["config", "info", "warning", "severe"]
+    text: str
+    node: str = ""
+    task: str = ""
+
+
+# ---- requests ------------------------------------------------------------------------------
+
+
+class Request(Message, frozen=True):
+    """The root of all requests."""
+
+    id: int
+
+
+class Attach(Request, tag="Attach"):
+    """The first request on every connection; answered by Attached."""
+
+    version: int
+    #: Send Notice messages (with this request's id) as things happen.
+    notices: bool = False
+
+
+class ListNodes(Request, tag="ListNodes"):
+    """Nodes with their tasks; ``nodes`` is a reference: name, @a,b, @web[1-20], all."""
+
+    nodes: str = "all"
+
+
+class ListTasks(Request, tag="ListTasks"):
+    """Tasks by reference: id, unique prefix of one, NODE:PID, pid."""
+
+    tasks: tuple[str, ...]
+
+
+class Execute(Request, tag="Execute"):
+    """Start ``count`` copies of a command on each of the nodes."""
+
+    nodes: str
+    argv: tuple[bytes, ...]
+    shell: bool = False
+    cwd: bytes = b""
+    env: dict[bytes, bytes] = {}
+    name: str = ""
+    user: str = ""
+    count: int = 1
+    oneoff: bool = False
+    #: Stream the output from the start (answers Output, OutputEnd for each task) after Tasks.
+    follow: bool = False
+
+
+class FollowLogs(Request, tag="FollowLogs"):
+    """Stream the logs of tasks; Output and OutputEnd for each, then one Tasks at the end."""
+
+    tasks: tuple[str, ...]
+    lines: int | None = None
+    since: float = 0.0
+    live: bool = False
+
+
+class Took(Request, tag="Took"):
+    """The client has written out ``count`` bytes of ``task``'s stream; no answer."""
+
+    task: str
+    count: int
+
+
+class Cancel(Request, tag="Cancel"):
+    """The client no longer wants the answer to request ``id``; no answer."""
+
+
+class SignalTasks(Request, tag="SignalTasks"):
+    """Send a signal; ``whole`` reaches everything the task ever started.  Answered by Tasks."""
+
+    tasks: tuple[str, ...]
+    number: int
+    whole: bool = False
+
+
+class PauseTasks(Request, tag="PauseTasks"):
+    """Stop tasks where they are, or let them go on.  Answered by Tasks."""
+
+    tasks: tuple[str, ...]
+    resume: bool = False
+
+
+class ForgetTasks(Request, tag="ForgetTasks"):
+    """End tasks and drop their records and logs.  Answered by Tasks (as they last were)."""
+
+    tasks: tuple[str, ...]
+
+
+class AwaitTasks(Request, tag="AwaitTasks"):
+    """Answered by Tasks when all have ended, or by Problem ``timeout``."""
+
+    tasks: tuple[str, ...]
+    timeout_s: float | None = None
+
+
+class MeasureUsage(Request, tag="MeasureUsage"):
+    """Usage of a node and all its tasks, or of one task; empty: everything."""
+
+    about: str = ""
+
+
+class EraseFile(Request, tag="EraseFile"):
+    """Delete a file or folder on a node."""
+
+    place: Place
+    recursive: bool = False
+
+
+class Copy(Request, tag="Copy"):
+    """Copy a file or folder; where one side is local, Ticket comes first, then CopyDone."""
+
+    source: Place
+    target: Place
+
+
+class Register(Request, tag="Register"):
+    """Adopt a node that waits for a master at host:port."""
+
+    host: str
+    port: int
+    name: str
+
+
+class Deregister(Request, tag="Deregister"):
+    """End the tasks of these nodes and the nodes' daemons; Progress for each, then Ok."""
+
+    nodes: str
+
+
+class History(Request, tag="History"):
+    """The newest ``limit`` events, of one node or task if named; ``live`` goes on."""
+
+    about: str = ""
+    limit: int = 100
+    live: bool = False
+
+
+class StopMaster(Request, tag="StopMaster"):
+    """Stop the master; with ``deregister`` every node first, Progress for each, then Ok."""
+
+    deregister: bool = False
+
+
+# ---- replies -------------------------------------------------------------------------------
+
+
+class Reply(Message, frozen=True):
+    """The root of all replies."""
+
+    id: int
+
+
+class Attached(Reply, tag="Attached"):
+    """Who answers."""
+
+    master: str
+    address: str
+    version: str
+    pid: int
+    state: str
+
+
+class Nodes(Reply, tag="Nodes"):
+    nodes: tuple[NodeView, ...]
+
+
+class Tasks(Reply, tag="Tasks"):
+    """The tasks acted on, and what could not be done."""
+
+    tasks: tuple[TaskView, ...]
+    faults: tuple[Fault, ...] = ()
+
+
+class Output(Reply, tag="Output"):
+    """Bytes of a task's log, starting at ``offset``; to be acknowledged by Took."""
+
+    task: str
+    offset: int
+    data: bytes
+
+
+class OutputEnd(Reply, tag="OutputEnd"):
+    """No more output of this task; a code says why when it was cut short."""
+
+    task: str
+    code: str = ""
+    text: str = ""
+
+
+class NodeUsage(Struct, frozen=True):
+    """getrusage(RUSAGE_CHILDREN) of a node's keeper."""
+
+    name: str
+    children: Usage
+
+
+class Usages(Reply, tag="Usages"):
+    nodes: tuple[NodeUsage, ...]
+    tasks: tuple[TaskView, ...]
+    faults: tuple[Fault, ...] = ()
+
+
+class Ticket(Reply, tag="Ticket"):
+    """Open a bulk connection to the master's Unix socket and show this."""
+
+    ticket: str
+    role: Literal["send", "receive"]
+
+
+class Progress(Reply, tag="Progress"):
+    """Something on the way: a line, or bytes of a transfer."""
+
+    text: str = ""
+    done: int = 0
+    total: int = 0
+
+
+class CopyDone(Reply, tag="CopyDone"):
+    """The receiving side has everything under its final name."""
+
+    bytes: int = 0
+    files: int = 0
+    path: bytes = b""
+    warnings: tuple[str, ...] = ()
+
+
+class Events(Reply, tag="Events"):
+    events: tuple[Event, ...]
+    more: bool = False
+
+
+class Ok(Reply, tag="Ok"):
+    text: str = ""
+
+
+class Problem(Reply, tag="Problem"):
+    """The request failed as a whole."""
+
+    code: str
+    message: str
+    hint: str = ""
+    #: 2: asked wrongly; 1: refused; 124: time-out; 125: cannot be known.
+    exit_status: int = 1
+
+
+class Notice(Reply, tag="Notice"):
+    """Something happened that a person at a prompt wants to hear."""
+
+    event: Event
+
+
+Requests = (
+    Attach | ListNodes | ListTasks | Execute | FollowLogs | Took | Cancel | SignalTasks
+    | PauseTasks | ForgetTasks | AwaitTasks | MeasureUsage | EraseFile | Copy | Register
+    | Deregister | History | StopMaster
+)
+Replies = (
+    Attached | Nodes | Tasks | Output | OutputEnd | Usages | Ticket | Progress | CopyDone
+    | Events | Ok | Problem | Notice
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_requests = msgspec.msgpack.Decoder(Requests)
+_replies = msgspec.msgpack.Decoder(Replies)
+
+
+def encode(message: Request | Reply) -> bytes:
+    """The payload of a frame."""
+    return _encoder.encode(message)
+
+
+def decode_request(payload: bytes) -> Request:
+    """Raises MessageError for anything that is no request."""
+    try:
+        return _requests.decode(payload)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as err:
+        raise MessageError(f"not a request of this protocol: {err}") from err
+
+
+def decode_reply(payload: bytes) -> Reply:
+    """Raises MessageError for anything that is no reply."""
+    try:
+        return _replies.decode(payload)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as err:
+        raise MessageError(f"not a reply of this protocol: {err}") from err
