@@ -1,0 +1,124 @@
+"""Every command once: the shell, the CLI and the manual read this table.
+
+A command is a function ``run(context, given) -> exit status`` whose docstring is both its help
+and its docopt grammar; the first line of it is the summary.  To add one: write the function,
+add its row.  Modules of commands are imported when a command of theirs is first needed.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from masterd.commands.context import Context
+
+Given = dict[str, Any]
+Run = Callable[["Context", Given], int]
+
+#: How like a command a word must be to be asked back, by difflib's ratio: lst is, ls is not.
+LIKENESS = 0.76
+
+#: Groups in the order of the help.
+GROUPS = ("look", "run", "control", "files", "nodes", "leave")
+
+
+class Command:
+    """One row of the table."""
+
+    def __init__(self, group: str, names: str, where: str, options_first: bool = False):
+        self.group = group
+        self.name, *self.aliases = names.split()
+        self.where = where
+        #: Options end at the first word that is none: what follows belongs to somebody else.
+        self.options_first = options_first
+
+    @cached_property
+    def run(self) -> Run:
+        module, function = self.where.split(":")
+        run: Run = getattr(importlib.import_module(f"{__name__}.{module}"), function)
+        return run
+
+    @cached_property
+    def doc(self) -> str:
+        """The docopt text, which is also the help."""
+        return inspect.cleandoc(self.run.__doc__ or "")
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        return self.doc.split("\n", 1)[0]
+
+
+ROWS = (
+    Command("look", "list", "looking:list_nodes"),
+    Command("look", "pid", "looking:pid"),
+    Command("look", "inspect", "looking:inspect_tasks"),
+    Command("look", "logs", "logs:logs"),
+    Command("look", "events", "looking:events"),
+    Command("look", "getrusage", "looking:getrusage"),
+    Command("look", "health", "looking:health"),
+    Command("look", "version", "looking:version"),
+    Command("look", "help h", "helping:help_"),
+    Command("run", "execute", "launching:execute", options_first=True),
+    Command("run", "on", "launching:on", options_first=True),
+    Command("run", "use", "nodes:use"),
+    Command("run", "wait", "control:wait"),
+    Command("control", "kill", "control:kill"),
+    Command("control", "sKill skill", "control:skill"),
+    Command("control", "signal", "control:signal"),
+    Command("control", "pause", "control:pause"),
+    Command("control", "resume", "control:resume"),
+    Command("files", "copy", "files:copy"),
+    Command("files", "remove", "files:remove"),
+    Command("nodes", "register", "nodes:register"),
+    Command("nodes", "dereg", "nodes:dereg"),
+    Command("leave", "exit quit", "leaving:exit_"),
+    Command("leave", "detach", "leaving:detach"),
+    Command("leave", "stop", "leaving:stop"),
+)
+
+_TABLE = {row.name: row for row in ROWS}
+_WORDS = {word: row for row in ROWS for word in (row.name, *row.aliases)}
+
+
+def table() -> dict[str, Command]:
+    """Every command by its name, in the order of the help."""
+    return dict(_TABLE)
+
+
+def find(word: str) -> Command | None:
+    """The command of this name or alias."""
+    return _WORDS.get(word)
+
+
+def closest(word: str, *, slip: bool = False) -> str | None:
+    """The name or alias that ``word`` is most likely a slip of, if any.
+
+    A word that is a program on this machine (top, head) counts as meant, unless it must be a
+    ``slip`` because only commands are allowed where it stands.
+    """
+    import difflib
+    import shutil
+
+    near = difflib.get_close_matches(word, _WORDS, n=1, cutoff=LIKENESS)
+    return near[0] if near and (slip or shutil.which(word) is None) else None
+
+
+def dispatch(context: "Context", words: list[str]) -> int:
+    """Runs one command line; every mistake is one line on ``context.err``.
+
+    ``words`` is the command and its arguments; bytes that are no UTF-8 come as surrogates
+    (os.fsdecode).  Returns the exit status; raises Leave only.
+    """
+    from masterd.commands import dispatching
+
+    return dispatching.dispatch(context, words)
+
+
+def remote(context: "Context", line: str) -> int:
+    """Runs ``line`` by /bin/sh -c on the nodes of ``context.chosen`` and streams what they say."""
+    from masterd.commands import dispatching
+
+    return dispatching.remote(context, line)
