@@ -24,7 +24,10 @@ def encode(payload: bytes, limit: int = CONTROL_LIMIT) -> bytes:
 
 
 class Frames:
-    """Cuts a byte stream into frames, however the bytes arrive."""
+    """Cuts a byte stream into frames, however the bytes arrive.
+
+    ``limit`` may be changed between two frames: it binds from the next one on.
+    """
 
     def __init__(self, limit: int = OPENING_LIMIT):
         self.limit = limit
@@ -32,22 +35,28 @@ class Frames:
 
     @property
     def pending(self) -> int:
-        """Bytes held that are not yet a whole frame."""
+        """Bytes held that have not been given out."""
         return len(self._buffer)
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Takes bytes in, gives whole payloads out.  Raises FrameError at the first bad length."""
+    def push(self, data: bytes) -> None:
+        """Takes bytes in."""
         self._buffer += data
-        frames: list[bytes] = []
-        start = 0
-        while len(self._buffer) - start >= HEADER:
-            length = int.from_bytes(self._buffer[start : start + HEADER], "big")
-            if length > self.limit:
-                raise FrameError(f"frame of {length} bytes is over the bound of {self.limit}")
-            end = start + HEADER + length
-            if len(self._buffer) < end:
-                break
-            frames.append(bytes(self._buffer[start + HEADER : end]))
-            start = end
-        del self._buffer[:start]
-        return frames
+
+    def pop(self) -> bytes | None:
+        """The next whole payload, or None.  Raises FrameError for a length over the limit."""
+        if len(self._buffer) < HEADER:
+            return None
+        length = int.from_bytes(self._buffer[:HEADER], "big")
+        if length > self.limit:
+            raise FrameError(f"frame of {length} bytes is over the bound of {self.limit}")
+        end = HEADER + length
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[HEADER:end])
+        del self._buffer[:end]
+        return payload
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """``push``, then every whole payload."""
+        self.push(data)
+        return list(iter(self.pop, None))

@@ -131,6 +131,16 @@ class Done(Message, tag="Done"):
     text: str = ""
 
 
+class Copied(Message, tag="Copied"):
+    """The answer to a Transfer that went well."""
+
+    order: int
+    size: int
+    files: int
+    path: bytes
+    warnings: tuple[str, ...] = ()
+
+
 class Measured(Message, tag="Measured"):
     """The answer to Measure: usage of tasks that run, and of all children that ended."""
 
@@ -294,6 +304,7 @@ WINDOW = 256 * 1024
 Opening = Hello | Adopt | Welcome | Refuse
 FromNode = (
     Report | Changed | Rejected | Forgotten | Beat | Done | Measured | Leaving | Listening | Moved
+    | Copied
 )
 FromMaster = (
     Launch | Signal | Pause | Forget | Measure | Erase | Transfer | Abandon | Follow | Unfollow

@@ -1,7 +1,7 @@
 """What an operator (shell, CLI) asks of the master over its Unix socket, and the answers.
 
 Every request has an ``id`` of the client's choosing; every answer repeats it.  A request gets
-exactly one final answer (any Reply but Output, OutputEnd and Progress), Problem included.
+exactly one final answer (any Reply not in ``ON_THE_WAY``), Problem included.
 The master resolves references to nodes and tasks, so that all clients agree on what they mean.
 """
 
@@ -109,7 +109,8 @@ class Execute(Request, tag="Execute"):
     user: str = ""
     count: int = 1
     oneoff: bool = False
-    #: Stream the output from the start (answers Output, OutputEnd for each task) after Tasks.
+    #: Answered by Launched; then Output and OutputEnd for each task as they come, and one Tasks
+    #: when all have ended.  Without it: by one Tasks, as soon as all run.
     follow: bool = False
 
 
@@ -239,12 +240,20 @@ class Tasks(Reply, tag="Tasks"):
     faults: tuple[Fault, ...] = ()
 
 
+class Launched(Reply, tag="Launched"):
+    """What came of a launch whose output is followed."""
+
+    tasks: tuple[TaskView, ...]
+    faults: tuple[Fault, ...] = ()
+
+
 class Output(Reply, tag="Output"):
     """Bytes of a task's log, starting at ``offset``; to be acknowledged by Took."""
 
     task: str
     offset: int
     data: bytes
+    node: str = ""
 
 
 class OutputEnd(Reply, tag="OutputEnd"):
@@ -253,6 +262,7 @@ class OutputEnd(Reply, tag="OutputEnd"):
     task: str
     code: str = ""
     text: str = ""
+    node: str = ""
 
 
 class NodeUsage(Struct, frozen=True):
@@ -286,7 +296,7 @@ class Progress(Reply, tag="Progress"):
 class CopyDone(Reply, tag="CopyDone"):
     """The receiving side has everything under its final name."""
 
-    bytes: int = 0
+    size: int = 0
     files: int = 0
     path: bytes = b""
     warnings: tuple[str, ...] = ()
@@ -323,9 +333,12 @@ Requests = (
     | Deregister | History | StopMaster
 )
 Replies = (
-    Attached | Nodes | Tasks | Output | OutputEnd | Usages | Ticket | Progress | CopyDone
+    Attached | Nodes | Tasks | Launched | Output | OutputEnd | Usages | Ticket | Progress | CopyDone
     | Events | Ok | Problem | Notice
 )
+
+#: Replies after which the final answer is still to come.
+ON_THE_WAY = (Launched, Output, OutputEnd, Ticket, Progress, Notice)
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(Requests)

@@ -1,0 +1,151 @@
+"""What the agent's core wants done; clientd/agent.py does it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clientd.events import Channel
+from clientd.keeper.orders import Order
+from godwit.log import Level
+from godwit.wire.messages import Message, Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Call the master; answered by LinkOpened or DialFailed."""
+
+    channel: Channel
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    link: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """From the next frame on, read what a welcomed master sends on this channel."""
+
+    link: int
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    link: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Give the keeper an order."""
+
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Keep the name of the master this node belongs to, durably; empty forgets it."""
+
+    master: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeLoad:
+    """Measure the machine's load, and note the sizes of these tasks' logs."""
+
+    running: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TakeUsage:
+    """Measure what these processes and their descendants use; answered by UsageTaken."""
+
+    order: int
+    pids: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StartFollow:
+    """Send this log's bytes as Chunks on ``link``."""
+
+    link: int
+    stream: int
+    task: str
+    path: str
+    offset: int
+    lines: int | None
+    since: float
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FinishFollow:
+    """The task has ended: send what is there, then Ended."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantFollow:
+    """The reader took this many bytes."""
+
+    stream: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropFollow:
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartTransfer:
+    """Send or receive files in a thread; ``master`` is the address that "master" stands for."""
+
+    transfer: Transfer
+    master: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropTransfer:
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class EraseFile:
+    order: int
+    path: bytes
+    recursive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropLogTimes:
+    """These tasks are forgotten: drop what is kept about their logs."""
+
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A line in the daemon's log."""
+
+    level: Level
+    text: str
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """End the agent after what is queued has been sent."""
+
+    reason: Literal["stopping", "no keeper"]
+
+
+Action = (
+    Dial | Send | Open | Close | Tell | Remember | TakeLoad | TakeUsage | StartFollow
+    | FinishFollow | GrantFollow | DropFollow | StartTransfer | DropTransfer | EraseFile
+    | DropLogTimes | Say | Exit
+)

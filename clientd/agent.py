@@ -1,0 +1,335 @@
+"""The agent: the process of clientd that talks to the master.  A thin shell around the core.
+
+Started by the keeper as ``python -m clientd.agent FD``, FD being its end of the keeper's socket
+pair.  It may be killed at any time: the keeper starts another, which learns everything anew.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import platform
+import random
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Coroutine, Iterator
+from typing import assert_never
+
+from clientd import actions as do
+from clientd import events as on
+from clientd import load
+from clientd.core import Agent, Identity
+from clientd.follow import Follower
+from clientd.inotify import Growth
+from clientd.keeper import orders
+from clientd.logtimes import LogTimes
+from clientd.roots import Roots
+from clientd.transfers import Transfers
+from godwit.log import Log
+from godwit.names import split_address
+from godwit.wire import frames, messages
+from godwit.wire.link import Accept, Link, Listener, Receive, dial, listen_tcp
+from godwit.wire.preface import CONTROL
+from godwit.wire.session import Session
+
+
+class Shell:
+    """Does what the core wants, and tells it what happens."""
+
+    def __init__(self, keeper: socket.socket):
+        self._loop = asyncio.get_running_loop()
+        self._keeper_socket = keeper
+        self._keeper = Link(_words(), frames.LOCAL_LIMIT)
+        self._log = Log("agent", stderr_level=None)
+        self._core: Agent | None = None
+        self._links: dict[int, tuple[Link, Session]] = {}
+        self._link_count = 0
+        self._followers: dict[int, Follower] = {}
+        self._growth = Growth()
+        self._times: LogTimes | None = None
+        self._identity_path = ""
+        self._listener: Listener | None = None
+        self._transfers: Transfers | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.done: asyncio.Future[None] = self._loop.create_future()
+
+    async def run(self) -> None:
+        """Runs until the keeper says so, or is gone."""
+        self._keeper.on_message = self._on_word
+        self._keeper.on_closed = lambda reason: self._exit()
+        await self._loop.connect_accepted_socket(lambda: self._keeper, self._keeper_socket)
+        self._loop.add_signal_handler(signal.SIGTERM, self._exit)
+        await self.done
+        await self._close()
+
+    async def _close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for follower in self._followers.values():
+            follower.close()
+        if self._listener is not None:
+            await self._listener.close()
+        if self._transfers is not None:
+            await self._transfers.close()
+        for link, _ in tuple(self._links.values()):
+            link.close("this agent ends")
+        self._keeper.close("this agent ends")
+        self._growth.close()
+        await asyncio.sleep(0)  # lets the transports write what is queued and close
+
+    def _exit(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    # ---- events in -------------------------------------------------------------------------
+
+    def _on_word(self, word: orders.Word) -> None:
+        if isinstance(word, orders.Facts):
+            self._begin(word)
+        self._handle(on.KeeperTold(word))
+
+    def _begin(self, facts: orders.Facts) -> None:
+        """The keeper's first word says where everything is."""
+        self._log = Log(f"agent {facts.name}", os.path.join(facts.logs, facts.name, "clientd.log"))
+        folder = os.path.join(facts.state, "agent")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        self._identity_path = os.path.join(folder, "identity.json")
+        self._times = LogTimes(os.path.join(folder, "times"))
+        self._transfers = Transfers(
+            Roots(facts.roots or (b"/",), os.fsencode(os.path.join(facts.state, "files"))),
+            self._handle,
+        )
+        self._core = Agent(self._identity(), random.random)
+        load.take(0)
+        if facts.listen:
+            self._listen(*split_address(facts.listen))
+
+    def _listen(self, host: str, port: int) -> None:
+        assert self._transfers is not None
+        try:
+            sock = listen_tcp(host, port)
+        except OSError as err:
+            self._log("severe", f"cannot listen on {host}:{port}: {err.strerror}")
+            self._exit()
+            return
+        self._listener = Listener(
+            sock, Accept({CONTROL: self._new_link}, self._on_accepted, self._transfers.on_bulk)
+        )
+        self._transfers.listens_on(self._listener, sock.getsockname()[1])
+
+    def _identity(self) -> Identity:
+        """Who we are: from the state folder, made at the first start."""
+        kept: dict[str, str] = {}
+        with contextlib.suppress(OSError, ValueError), open(self._identity_path) as file:
+            kept = json.load(file)
+        node = kept.get("node") or secrets.token_hex(16)
+        identity = Identity(
+            node, secrets.token_hex(8), kept.get("master", ""),
+            f"{platform.system()} {platform.release()} {platform.machine()}",
+        )
+        self._remember(node, identity.master)
+        return identity
+
+    def _remember(self, node: str, master: str) -> None:
+        temporary = self._identity_path + ".new"
+        with open(temporary, "w", opener=_private) as file:
+            json.dump({"node": node, "master": master}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._identity_path)
+
+    def _new_link(self) -> Link:
+        session = Session()
+        link = Link(session.receive)
+        self._link_count += 1
+        number = self._link_count
+        self._links[number] = (link, session)
+        link.on_message = lambda message: self._handle(on.Received(number, message))
+
+        def closed(reason: str) -> None:
+            del self._links[number]
+            self._handle(on.LinkClosed(number, reason))
+
+        link.on_closed = closed
+        return link
+
+    def _number(self, link: Link) -> int:
+        return next(number for number, (known, _) in self._links.items() if known is link)
+
+    def _on_accepted(self, link: Link, preface: bytes, peer: str) -> None:
+        number = self._number(link)
+        self._handle(on.LinkAccepted(number, peer))
+        self._loop.call_later(5.0, self._drop_silent, number)
+
+    def _drop_silent(self, number: int) -> None:
+        if self._core is not None and number in self._core.strangers:
+            self._links[number][0].close("said nothing")
+
+    def _handle(self, event: on.Event) -> None:
+        if self._core is None:
+            return
+        for action in self._core.handle(event, time.monotonic()):
+            self._do(action)
+        self._sleep_till(self._core.deadline())
+
+    def _sleep_till(self, deadline: float) -> None:
+        if deadline == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = None
+        if deadline != float("inf"):
+            pause = max(0.0, deadline - time.monotonic())
+            self._timer = self._loop.call_later(pause, self._tick)
+
+    def _tick(self) -> None:
+        self._timer_at = float("inf")
+        self._timer = None
+        self._handle(on.Tick())
+
+    # ---- actions out -----------------------------------------------------------------------
+
+    def _do(self, action: do.Action) -> None:
+        match action:
+            case do.Dial():
+                self._spawn(self._dial(action))
+            case do.Send(link, message):
+                if link in self._links:
+                    self._links[link][0].send(messages.encode(message))
+            case do.Open(link, channel):
+                decoder = {
+                    "control": messages.decode_from_master,
+                    "stream": messages.decode_stream_from_master,
+                }[channel]
+                self._links[link][1].opened(decoder)
+            case do.Close(link, reason):
+                if link in self._links:
+                    self._links[link][0].close(reason)
+            case do.Tell(order):
+                self._keeper.send(orders.encode(order))
+            case do.Remember(master):
+                assert self._core is not None
+                self._remember(self._core.identity.node, master)
+            case do.TakeLoad(running):
+                self._note_logs(running)
+                self._handle(on.LoadTaken(load.take(len(running))))
+            case do.TakeUsage(order, pids):
+                assert self._core is not None
+                usage = load.usage(pids)
+                self._handle(on.UsageTaken(order, self._core.children, usage))
+            case do.StartFollow():
+                self._follow(action)
+            case do.FinishFollow(stream):
+                if stream in self._followers:
+                    self._followers[stream].finish()
+            case do.GrantFollow(stream, count):
+                if stream in self._followers:
+                    self._followers[stream].grant(count)
+            case do.DropFollow(stream):
+                follower = self._followers.pop(stream, None)
+                if follower is not None:
+                    follower.close()
+            case do.StartTransfer(transfer, master):
+                assert self._transfers is not None
+                self._transfers.start(transfer, master, self._local_host())
+            case do.DropTransfer(order):
+                assert self._transfers is not None
+                self._transfers.drop(order)
+            case do.EraseFile(order, path, recursive):
+                assert self._transfers is not None
+                self._transfers.erase(order, path, recursive)
+            case do.DropLogTimes(tasks):
+                assert self._times is not None
+                for task in tasks:
+                    self._times.drop(task)
+            case do.Say(level, text, task):
+                self._log(level, text, **({"task": task} if task else {}))
+            case do.Exit():
+                self._loop.call_later(0.05, self._exit)
+            case _:
+                assert_never(action)
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _dial(self, action: do.Dial) -> None:
+        try:
+            link = await dial(action.host, action.port, CONTROL, self._new_link)
+        except OSError as err:  # TimeoutError is one
+            reason = err.strerror or "no answer"
+            self._handle(on.DialFailed(action.channel, f"{action.host}:{action.port}: {reason}"))
+            return
+        self._handle(on.LinkOpened(self._number(link), action.channel))
+
+    def _local_host(self) -> str:
+        """The address by which the master knows us, so that transfers listen there only."""
+        assert self._core is not None
+        entry = self._links.get(self._core.control.link or 0)
+        return entry[0].local_host() if entry else "127.0.0.1"
+
+    def _note_logs(self, running: tuple[str, ...]) -> None:
+        assert self._core is not None and self._times is not None
+        wall = time.time()
+        for task in running:
+            self._times.note(task, self._core.tasks[task].log, wall)
+
+    def _follow(self, action: do.StartFollow) -> None:
+        assert self._times is not None
+        link = self._links[action.link][0]
+
+        def ended(stream: int) -> None:
+            self._followers.pop(stream, None)
+            self._loop.call_soon(self._handle, on.FollowEnded(stream))
+
+        follower = Follower(
+            action.stream, action.path, lambda message: link.send(messages.encode(message)), ended
+        )
+        self._followers[action.stream] = follower
+        offset = action.offset
+        if action.since:
+            offset = max(offset, self._times.offset_at(action.task, action.since))
+        follower.start(self._growth, offset, action.lines, action.live)
+
+
+def _words() -> Receive:
+    """Cuts what the keeper sends into words."""
+    cutter = frames.Frames(frames.LOCAL_LIMIT)
+
+    def receive(data: bytes) -> Iterator[orders.Word]:
+        cutter.push(data)
+        while (payload := cutter.pop()) is not None:
+            yield orders.decode_word(payload)
+
+    return receive
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+async def _run(descriptor: int) -> None:
+    keeper = socket.socket(fileno=descriptor)
+    keeper.setblocking(False)
+    await Shell(keeper).run()
+
+
+def main() -> None:
+    """Runs the agent on the descriptor that the keeper names."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is for the keeper
+    # What is imported stays for good: keep the collector's hands off it (and its pages shared).
+    gc.freeze()
+    asyncio.run(_run(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

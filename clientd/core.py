@@ -1,0 +1,491 @@
+"""The agent's brain: events in, actions out.  No I/O, no clock, no randomness of its own.
+
+What it keeps:
+* all tasks, as the keeper tells them; the keeper's journal is the truth, this is its copy;
+* the master's two links, and when to call again;
+* which streams follow which task.
+
+The relation to the master, a table (``Relation``):
+
+    apart --call--> calling --answer--> greeting --welcome--> joined
+      ^                |                   |                     |
+      +---- failed ----+----- refused -----+---- lost, silent ---+
+
+A node that listens skips the calling: the master calls, and greets first.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from msgspec.structs import replace
+
+from clientd import actions as do
+from clientd import events as on
+from clientd.keeper import orders
+from godwit.names import split_address
+from godwit.task.lifecycle import Status
+from godwit.task.record import Task, Usage
+from godwit.wire import messages as wire
+
+#: A master that says nothing for this long, seconds, is called anew.
+SILENCE_S = 10.0
+#: First and longest pause, seconds, between two calls to the master.
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MOST_S = 15.0
+#: Tasks in one Report.
+REPORT_BATCH = 256
+#: Code of the refusal that a second master gets.
+TAKEN = "taken"
+
+
+class Relation(Enum):
+    """Where this agent stands with its master, on one channel."""
+
+    APART = "apart"
+    CALLING = "calling"
+    GREETING = "greeting"
+    JOINED = "joined"
+
+
+class Cause(Enum):
+    CALLED = "called"
+    ANSWERED = "answered"
+    WELCOMED = "welcomed"
+    LOST = "lost"
+
+
+TABLE: dict[Relation, dict[Cause, Relation]] = {
+    Relation.APART: {Cause.CALLED: Relation.CALLING, Cause.ANSWERED: Relation.GREETING},
+    Relation.CALLING: {Cause.ANSWERED: Relation.GREETING, Cause.LOST: Relation.APART},
+    Relation.GREETING: {Cause.WELCOMED: Relation.JOINED, Cause.LOST: Relation.APART},
+    Relation.JOINED: {Cause.LOST: Relation.APART},
+}
+
+
+@dataclass(slots=True)
+class Channel:
+    """One of the two connections to the master."""
+
+    name: on.Channel
+    relation: Relation = Relation.APART
+    link: int | None = None
+    #: Monotonic seconds; when to call again.
+    call_at: float = 0.0
+    failures: int = 0
+    #: The last reason that was said, so that a hundred failed calls make one line.
+    said: str = ""
+
+    def advance(self, cause: Cause) -> None:
+        self.relation = TABLE[self.relation][cause]
+
+
+@dataclass(slots=True)
+class Followed:
+    """One stream somebody reads."""
+
+    request: wire.Follow
+    started: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this agent is; made by the shell, which has the randomness and the disk."""
+
+    node: str
+    agent: str
+    master: str
+    system: str
+
+
+@dataclass(slots=True)
+class Agent:
+    """The core.  ``handle`` is its only way in, ``deadline`` says when it wants a Tick."""
+
+    identity: Identity
+    #: Uniform in [0, 1): jitter, so that a hundred nodes do not call in step.
+    jitter: Callable[[], float]
+    facts: orders.Facts | None = None
+    complete: bool = False
+    tasks: dict[str, Task] = field(default_factory=dict)
+    control: Channel = field(default_factory=lambda: Channel("control"))
+    stream: Channel = field(default_factory=lambda: Channel("stream"))
+    #: Links that called us and have not said who they are.
+    strangers: dict[int, str] = field(default_factory=dict)
+    follows: dict[int, Followed] = field(default_factory=dict)
+    master: str = ""
+    beat_s: float = 2.0
+    beat_at: float = float("inf")
+    heard_at: float = 0.0
+    #: When the master was last there; the orphan policy counts from it.
+    orphan_since: float = 0.0
+    children: Usage = Usage()
+    measuring: list[wire.Measure] = field(default_factory=list)
+    dismissed: bool = False
+
+    def __post_init__(self) -> None:
+        self.master = self.identity.master
+
+    # ---- the way in ------------------------------------------------------------------------
+
+    def handle(self, event: on.Event, now: float) -> list[do.Action]:
+        """What is to be done now that ``event`` happened at monotonic second ``now``."""
+        return list(self._handle(event, now))
+
+    def deadline(self) -> float:
+        """Monotonic second at which a Tick is wanted; infinity: none."""
+        if self.facts is None or not self.complete:
+            return float("inf")
+        times = [self.beat_at]
+        if self.control.relation is Relation.JOINED:
+            times.append(self.heard_at + SILENCE_S)
+        elif self.facts.orphans_kill_s and not self.dismissed:
+            times.append(self.orphan_since + self.facts.orphans_kill_s)
+        if self.facts.master:
+            times += [c.call_at for c in (self.control, self.stream) if self._may_call(c)]
+        return min(times)
+
+    def _handle(self, event: on.Event, now: float) -> Iterator[do.Action]:
+        match event:
+            case on.KeeperTold(word):
+                yield from self._told(word, now)
+            case on.Received(link, message):
+                yield from self._received(link, message, now)
+            case on.Tick():
+                yield from self._tick(now)
+            case on.LinkOpened(link, name):
+                channel = self._channel(name)
+                channel.link = link
+                channel.advance(Cause.ANSWERED)
+                yield do.Send(link, self._hello(name))
+            case on.LinkAccepted(link, peer):
+                self.strangers[link] = peer
+            case on.DialFailed(name, reason):
+                yield from self._lost(self._channel(name), reason, now)
+            case on.LinkClosed(link, reason):
+                self.strangers.pop(link, None)
+                for channel in (self.control, self.stream):
+                    if channel.link == link:
+                        yield from self._lost(channel, reason, now)
+            case on.LoadTaken(load):
+                yield from self._to_master(wire.Beat(load, self.children))
+            case on.UsageTaken(order, children, usage):
+                yield from self._to_master(wire.Measured(order, children, usage))
+            case on.FollowEnded(stream):
+                self.follows.pop(stream, None)
+            case on.WorkProgressed(order, done, total):
+                yield from self._to_master(wire.Moved(order, done, total))
+            case on.PortOpened(order, port):
+                yield from self._to_master(wire.Listening(order, port))
+            case on.Copied(order, size, files, path, warnings):
+                yield from self._to_master(wire.Copied(order, size, files, path, warnings))
+            case on.WorkEnded(order, code, text):
+                yield from self._to_master(wire.Done(order, code, text))
+
+    # ---- the keeper ------------------------------------------------------------------------
+
+    def _told(self, word: orders.Word, now: float) -> Iterator[do.Action]:
+        match word:
+            case orders.Facts():
+                self.facts = word
+                self.orphan_since = now
+            case orders.Known(tasks, last):
+                self.tasks.update((task.id, task) for task in tasks)
+                if last:
+                    self.complete = True
+                    yield from self._call(now)
+            case orders.Changed(tasks):
+                yield from self._changed(tasks)
+            case orders.Rejected(task, code, text):
+                yield from self._to_master(wire.Rejected((task,), code, text))
+                for stream in self._streams_of(task):
+                    del self.follows[stream]
+            case orders.Forgotten(tasks):
+                for task in tasks:
+                    self.tasks.pop(task, None)
+                yield do.DropLogTimes(tasks)
+                yield from self._to_master(wire.Forgotten(tasks))
+            case orders.Acted(order, code, text):
+                yield from self._to_master(wire.Done(order, code, text))
+            case orders.Measured(children):
+                self.children = children
+                waiting, self.measuring = self.measuring, []
+                for request in waiting:
+                    yield do.TakeUsage(request.order, self._running(request.tasks))
+            case orders.Stopping(reason, tasks_left):
+                yield from self._to_master(wire.Leaving(reason, tasks_left))
+                yield do.Exit("stopping")
+
+    def _changed(self, tasks: tuple[Task, ...]) -> Iterator[do.Action]:
+        for task in tasks:
+            self.tasks[task.id] = task
+        yield from self._to_master(wire.Changed(tasks))
+        if not self.follows:
+            return
+        changed = {task.id: task for task in tasks}
+        for stream, followed in list(self.follows.items()):
+            task_now = changed.get(followed.request.task)
+            if task_now is None:
+                continue
+            if not followed.started:
+                yield from self._start_follow(stream)
+            elif not self._writes(task_now):
+                yield do.FinishFollow(stream)
+
+    def _running(self, wanted: tuple[str, ...]) -> dict[str, int]:
+        ids = wanted or tuple(self.tasks)
+        found = (self.tasks[i] for i in ids if i in self.tasks)
+        return {t.id: t.pid for t in found if t.status.alive and t.pid is not None}
+
+    # ---- the master: opening and closing ---------------------------------------------------
+
+    def _channel(self, name: on.Channel) -> Channel:
+        return self.control if name == "control" else self.stream
+
+    def _may_call(self, channel: Channel) -> bool:
+        if channel.relation is not Relation.APART or self.dismissed:
+            return False
+        return channel is self.control or self.control.relation is Relation.JOINED
+
+    def _call(self, now: float) -> Iterator[do.Action]:
+        """Calls the master on each channel whose time has come."""
+        if self.facts is None or not self.facts.master or not self.complete:
+            return
+        host, port = split_address(self.facts.master)
+        for channel in (self.control, self.stream):
+            if self._may_call(channel) and channel.call_at <= now:
+                channel.advance(Cause.CALLED)
+                yield do.Dial(channel.name, host, port)
+
+    def _hello(self, channel: on.Channel) -> wire.Hello:
+        assert self.facts is not None
+        return wire.Hello(
+            version=wire.VERSION,
+            name=self.facts.name,
+            node=self.identity.node,
+            agent=self.identity.agent,
+            channel=channel,
+            master=self.master,
+            boot=self.facts.boot,
+            can=self.facts.can,
+            lacks=self.facts.lacks,
+            system=self.identity.system,
+        )
+
+    def _lost(self, channel: Channel, reason: str, now: float) -> Iterator[do.Action]:
+        """The connection is gone, or never came: call again, later each time."""
+        was_joined = channel.relation is Relation.JOINED
+        if channel.relation is not Relation.APART:
+            channel.advance(Cause.LOST)
+        channel.link = None
+        channel.failures = 0 if was_joined else channel.failures + 1
+        pause = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(channel.failures, 10))
+        channel.call_at = now + pause * (0.5 + self.jitter() / 2)
+        for stream in [s for s, f in self.follows.items() if f.started]:
+            if channel is self.stream:
+                del self.follows[stream]
+                yield do.DropFollow(stream)
+        if channel is self.control:
+            yield from self._apart(was_joined, reason, now)
+
+    def _apart(self, was_joined: bool, reason: str, now: float) -> Iterator[do.Action]:
+        self.beat_at = float("inf")
+        if was_joined:
+            self.orphan_since = now
+        if self.stream.link is not None:
+            yield do.Close(self.stream.link, "the control connection is gone")
+        text = f"the master is away ({reason})"
+        if text != self.control.said:
+            self.control.said = text
+            listens = self.facts is not None and not self.facts.master
+            yield do.Say("warning", text + ("" if listens else "; calling again"))
+
+    def _greeted(self, link: int, adopt: wire.Adopt, now: float) -> Iterator[do.Action]:
+        """A master called us.  We belong to the first that did, until it lets us go."""
+        peer = self.strangers.pop(link, "")
+        problem = self._objection(adopt)
+        if problem:
+            yield do.Say("warning", f"refused the master at {peer}: {problem.text}")
+            yield do.Send(link, problem)
+            yield do.Close(link, problem.text)
+            return
+        if self.master != adopt.master:
+            self.master = adopt.master
+            yield do.Remember(adopt.master)
+        channel = self._channel(adopt.channel)
+        if channel.link is not None:  # the master called again before we saw the old link end
+            yield do.Close(channel.link, "replaced by a newer connection")
+            yield from self._lost(channel, "replaced by a newer connection", now)
+        channel.link = link
+        channel.advance(Cause.ANSWERED)
+        yield do.Send(link, self._hello(adopt.channel))
+
+    def _objection(self, adopt: wire.Adopt) -> wire.Refuse | None:
+        assert self.facts is not None
+        if adopt.version != wire.VERSION:
+            return wire.Refuse("version", f"protocol {adopt.version}, this node has {wire.VERSION}")
+        if self.master and self.master != adopt.master:
+            return wire.Refuse(TAKEN, "this node belongs to another master already")
+        if adopt.name != self.facts.name:
+            return wire.Refuse("name", f"this node is called {self.facts.name}")
+        return None
+
+    def _welcomed(self, channel: Channel, welcome: wire.Welcome, now: float) -> Iterator[do.Action]:
+        assert channel.link is not None and self.facts is not None
+        channel.advance(Cause.WELCOMED)
+        channel.failures = 0
+        yield do.Open(channel.link, channel.name)
+        if channel is self.stream:
+            for stream in list(self.follows):
+                yield from self._start_follow(stream)
+            return
+        if self.master != welcome.master:
+            self.master = welcome.master
+            yield do.Remember(welcome.master)
+        channel.said = ""
+        self.heard_at = now
+        self.beat_s = welcome.beat_s
+        self.beat_at = now
+        yield do.Say("info", "joined the master")
+        yield from self._report()
+        self.stream.call_at = now
+        yield from self._call(now)
+
+    def _report(self) -> Iterator[do.Action]:
+        every = list(self.tasks.values())
+        starts = range(0, len(every), REPORT_BATCH) or range(1)
+        for start in starts:
+            batch = tuple(every[start : start + REPORT_BATCH])
+            last = start + REPORT_BATCH >= len(every)
+            yield from self._to_master(wire.Report(batch, last))
+
+    def _to_master(self, message: wire.Message) -> Iterator[do.Action]:
+        """Sends on the control link, if we are joined; the next Report makes up for it if not."""
+        if self.control.relation is Relation.JOINED and self.control.link is not None:
+            yield do.Send(self.control.link, message)
+
+    # ---- the master: what it asks ----------------------------------------------------------
+
+    def _received(self, link: int, message: wire.Message, now: float) -> Iterator[do.Action]:
+        if link in self.strangers:
+            yield from self._from_stranger(link, message, now)
+            return
+        channel = next((c for c in (self.control, self.stream) if c.link == link), None)
+        if channel is None:
+            return  # what was still in a connection that we closed
+        if channel is self.control:
+            self.heard_at = now
+        match message:
+            case wire.Welcome() if channel.relation is Relation.GREETING:
+                yield from self._welcomed(channel, message, now)
+            case wire.Refuse(code, text):
+                channel.failures = max(channel.failures, 4)
+                yield do.Close(link, f"the master refuses this node: {text}")
+            case _ if channel.relation is not Relation.JOINED:
+                yield do.Close(link, f"{type(message).__name__} before the welcome")
+            case _:
+                yield from self._asked(message)
+
+    def _from_stranger(self, link: int, message: wire.Message, now: float) -> Iterator[do.Action]:
+        if isinstance(message, wire.Adopt) and self.facts is not None and self.complete:
+            yield from self._greeted(link, message, now)
+        else:
+            del self.strangers[link]
+            yield do.Close(link, f"{type(message).__name__} is not how a master greets")
+
+    def _asked(self, message: wire.Message) -> Iterator[do.Action]:
+        match message:
+            case wire.Heard():
+                pass
+            case wire.Launch():
+                yield from self._launch(message)
+            case wire.Signal(order, tasks, number, whole):
+                yield do.Tell(orders.Signal(order, tasks, number, whole))
+            case wire.Pause(order, tasks, resume):
+                yield do.Tell(orders.Pause(order, tasks, resume))
+            case wire.Forget(order, tasks):
+                yield do.Tell(orders.Forget(order, tasks))
+            case wire.Measure():
+                self.measuring.append(message)
+                yield do.Tell(orders.Measure())
+            case wire.Erase(order, path, recursive):
+                yield do.EraseFile(order, path, recursive)
+            case wire.Transfer():
+                yield do.StartTransfer(message, self.facts.master if self.facts else "")
+            case wire.Abandon(order):
+                yield do.DropTransfer(order)
+            case wire.Follow(stream):
+                self.follows[stream] = Followed(message)
+                yield do.DropFollow(stream)
+                yield from self._start_follow(stream)
+            case wire.Unfollow(stream):
+                self.follows.pop(stream, None)
+                yield do.DropFollow(stream)
+            case wire.Credit(stream, count):
+                yield do.GrantFollow(stream, count)
+            case wire.Dismiss(order):
+                self.dismissed = True
+                yield do.Remember("")
+                yield do.Say("info", "deregistered by the master: ending all tasks and stopping")
+                yield do.Tell(orders.Stop(end_tasks=True, reason="deregistered"))
+
+    def _launch(self, launch: wire.Launch) -> Iterator[do.Action]:
+        specs = tuple(
+            replace(launch.spec, task=task, index=launch.spec.index + index)
+            for index, task in enumerate(launch.tasks)
+        )
+        for stream, task in zip(launch.streams, launch.tasks, strict=False):
+            self.follows[stream] = Followed(wire.Follow(stream, task, live=True))
+        yield do.Tell(orders.Start(specs))
+
+    # ---- following logs --------------------------------------------------------------------
+
+    def _streams_of(self, task: str) -> list[int]:
+        return [s for s, f in self.follows.items() if f.request.task == task]
+
+    @staticmethod
+    def _writes(task: Task) -> bool:
+        """More output may come."""
+        return task.status is Status.STARTING or task.status.alive
+
+    def _start_follow(self, stream: int) -> Iterator[do.Action]:
+        """Starts a follower as soon as both the stream link and the log are there."""
+        followed = self.follows[stream]
+        task = self.tasks.get(followed.request.task)
+        link = self.stream.link
+        if link is None or self.stream.relation is not Relation.JOINED:
+            return
+        if task is None:
+            # A launch under way: its Changed or Rejected decides.  A foreign id never comes here,
+            # for the master knows what we reported.
+            return
+        followed.started = True
+        request = followed.request
+        live = request.live and self._writes(task)
+        yield do.StartFollow(
+            link, stream, task.id, task.log, request.offset, request.lines, request.since, live
+        )
+
+    # ---- time ------------------------------------------------------------------------------
+
+    def _tick(self, now: float) -> Iterator[do.Action]:
+        if self.facts is None or not self.complete:
+            return
+        if now >= self.beat_at:
+            self.beat_at = now + self.beat_s
+            yield do.TakeLoad(tuple(t.id for t in self.tasks.values() if t.status.alive))
+        joined = self.control.relation is Relation.JOINED
+        if joined and self.control.link is not None and now >= self.heard_at + SILENCE_S:
+            yield do.Close(self.control.link, f"the master is silent for {SILENCE_S:g} s")
+            yield from self._lost(self.control, f"silent for {SILENCE_S:g} s", now)
+        if not joined:
+            yield from self._orphaned(now)
+        yield from self._call(now)
+
+    def _orphaned(self, now: float) -> Iterator[do.Action]:
+        assert self.facts is not None
+        limit = self.facts.orphans_kill_s
+        if limit and not self.dismissed and now >= self.orphan_since + limit:
+            self.dismissed = True
+            yield do.Say("severe", f"no master for {limit:g} s: ending all tasks and stopping")
+            yield do.Tell(orders.Stop(end_tasks=True, reason=f"no master for {limit:g} s"))

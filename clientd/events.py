@@ -1,0 +1,128 @@
+"""What can happen to the agent, as its core sees it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from clientd.keeper.orders import Word
+from godwit.task.record import Usage
+from godwit.wire.messages import Load, Message
+
+Channel = Literal["control", "stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperTold:
+    """The keeper said something."""
+
+    word: Word
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    """Our call to the master was answered."""
+
+    link: int
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAccepted:
+    """Somebody called the port we listen on."""
+
+    link: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed:
+    """Our call to the master was not answered."""
+
+    channel: Channel
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    """A connection ended."""
+
+    link: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A whole message came in."""
+
+    link: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTaken:
+    """The load of this machine, as asked for by TakeLoad."""
+
+    load: Load
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTaken:
+    """The usage of running tasks, as asked for by TakeUsage."""
+
+    order: int
+    children: Usage
+    tasks: dict[str, Usage]
+
+
+@dataclass(frozen=True, slots=True)
+class FollowEnded:
+    """A follower has sent all there was, or could not read on."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkProgressed:
+    """A transfer got on."""
+
+    order: int
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortOpened:
+    """A transfer waits for its peer here."""
+
+    order: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A transfer went well."""
+
+    order: int
+    size: int
+    files: int
+    path: bytes
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkEnded:
+    """A transfer failed, or a deletion ended; an empty code is success."""
+
+    order: int
+    code: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The deadline that the core named has come."""
+
+
+Event = (
+    KeeperTold | LinkOpened | LinkAccepted | DialFailed | LinkClosed | Received | LoadTaken
+    | UsageTaken | FollowEnded | WorkProgressed | Copied | PortOpened | WorkEnded | Tick
+)

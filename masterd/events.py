@@ -1,0 +1,88 @@
+"""What can happen to the master, as its core sees it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from godwit.wire.messages import Message
+from godwit.wire.operations import Request
+from godwit.wire.preface import Show
+
+Channel = Literal["control", "stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAccepted:
+    """A node called."""
+
+    link: int
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkOpened:
+    """A node that waits for its master answered our call."""
+
+    link: int
+    node: str
+    channel: Channel
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed:
+    node: str
+    channel: Channel
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed:
+    link: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A whole message came from a node."""
+
+    link: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An operator asks for something."""
+
+    operator: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorGone:
+    operator: int
+
+
+@dataclass(frozen=True, slots=True)
+class BulkOpened:
+    """Somebody showed a ticket; ``bulk`` names the connection."""
+
+    bulk: int
+    show: Show
+
+
+@dataclass(frozen=True, slots=True)
+class BulkFailed:
+    """A node did not answer our call for a transfer."""
+
+    ticket: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The deadline that the core named has come."""
+
+
+Event = (
+    LinkAccepted | LinkOpened | DialFailed | LinkClosed | Received | Asked | OperatorGone
+    | BulkOpened | BulkFailed | Tick
+)
