@@ -1,0 +1,278 @@
+"""A real master and real nodes, on this machine, for as long as a test takes.
+
+    with Cluster(tmp_path) as cluster:
+        cluster.godwit("execute", "node1", "true")
+
+Each daemon runs below an init of its own (tests/real/init.py), so that it can be killed like in
+production.  Leaving the block deregisters the nodes and fails when anything of theirs is left.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pexpect
+
+from godwit.errors import GodwitError
+from godwit.wire import operations as op
+from masterd.client import Client
+from tests.real import init
+
+#: Seconds for what takes well under one on an idle machine.
+DEADLINE_S = 30.0
+PYTHON = (sys.executable, "-P", "-m")
+
+
+def eventually(true: Callable[[], bool], what: str, within_s: float = DEADLINE_S) -> None:
+    """Looks until ``true()`` holds.  Raises TimeoutError, saying what did not come about."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {within_s:g} s: {what}")
+        time.sleep(0.02)
+
+
+class Daemon:
+    """One daemon process below its init; stdout and stderr go to ``told``."""
+
+    def __init__(self, argv: Sequence[str], told: Path, environment: dict[str, str]):
+        self.argv = list(argv)
+        self.told = told
+        read, write = os.pipe()
+        with told.open("ab") as output:
+            self.init = subprocess.Popen(
+                [sys.executable, "-I", "-S", init.__file__, str(write), *argv],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                pass_fds=(write,), env=environment,
+            )
+        os.close(write)
+        with open(read) as answer:
+            self.pid = int(answer.readline())
+        self._pidfd = os.pidfd_open(self.pid)
+
+    def send(self, number: int) -> None:
+        """To the daemon itself; nothing happens when it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    @property
+    def ended(self) -> bool:
+        """Ended and reaped."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """Sends the signal and waits until the daemon has ended; its tasks may go on."""
+        self.send(number)
+        eventually(lambda: self.ended, f"end of {self}\n{self.text()}")
+
+    def close(self, expect_empty: bool) -> list[str]:
+        """Ends everything below the init; what was there although nothing should have been."""
+        left: list[str] = []
+        try:
+            self.init.wait(DEADLINE_S if expect_empty else 0)
+        except subprocess.TimeoutExpired:
+            left = [f"pid {pid} below init of {self}" for pid in descendants(self.init.pid)]
+            self.init.terminate()
+            self.init.wait(DEADLINE_S)
+        os.close(self._pidfd)
+        return left if expect_empty else []
+
+    def text(self) -> str:
+        """What it wrote to stdout and stderr."""
+        return self.told.read_text(errors="backslashreplace")
+
+    def __str__(self) -> str:
+        return " ".join(self.argv[3:])
+
+
+class Cluster:
+    """A master and nodes in folders below ``top``; options apply to every clientd."""
+
+    def __init__(
+        self, top: Path, nodes: Sequence[str] = ("node1", "node2"), options: Sequence[str] = ()
+    ):
+        self.top = top
+        self.state = str(top / "master")
+        self.logs = str(top / "logs")
+        self.master: Daemon | None = None
+        self.nodes: dict[str, Daemon] = {}
+        #: By node, what came before its present daemon: tasks of that time live below its init.
+        self._earlier: list[tuple[str, Daemon]] = []
+        self._names = tuple(nodes)
+        self._options = tuple(options)
+        self._listen = "127.0.0.1:0"
+
+    def __enter__(self) -> "Cluster":
+        try:
+            self.start_master()
+            for name in self._names:
+                self.start_node(name)
+            self.wait_up(*self._names)
+        except BaseException:
+            self._end_all()
+            raise
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        left = self._end_all()
+        if kind is None:
+            assert not left, "left behind: " + "; ".join(left)
+
+    # ---- what a test does with it ----------------------------------------------------------
+
+    def godwit(
+        self, *args: str | bytes, input: str | None = None, within_s: float = 60
+    ) -> "subprocess.CompletedProcess[str]":
+        """One run of the CLI."""
+        return subprocess.run(
+            [*PYTHON, "masterd.cli", "--state", self.state, *args],
+            input="" if input is None else input, capture_output=True, text=True,
+            errors="surrogateescape", timeout=within_s, env=self.environment(),
+        )
+
+    def json(self, *args: str) -> Any:
+        """What ``godwit ARGS`` (with --json among them) prints, read.  Raises when it fails."""
+        done = self.godwit(*args)
+        assert done.returncode == 0, f"{args}: {done.returncode}\n{done.stdout}{done.stderr}"
+        return json.loads(done.stdout)
+
+    def shell(self, term: str = "xterm", columns: int = 100) -> "pexpect.spawn[str]":
+        """A person at a terminal, attached to the master by ``godwit shell``."""
+        child = pexpect.spawn(
+            sys.executable, [*PYTHON[1:], "masterd.cli", "--state", self.state, "shell"],
+            env=self.environment(TERM=term), encoding="utf-8", timeout=DEADLINE_S,
+            dimensions=(24, columns),
+        )
+        child.delaybeforesend = None
+        return child
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Client]:
+        """A connection of the operator's, without the CLI."""
+        client = Client.connect(self.state)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """The tests' own environment without GODWIT_*, and with a home folder of the cluster's."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("GODWIT_")}
+        return {**kept, "HOME": str(self.top), **more}
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the master."""
+        return (self.top / "master" / "address").read_text().strip()
+
+    def states(self) -> dict[str, str]:
+        """Each node's state as the master sees it; nothing while there is no master."""
+        try:
+            with self.client() as client:
+                return {n.name: n.state for n in client.ask(op.ListNodes(0), op.Nodes).nodes}
+        except GodwitError:
+            return {}
+
+    def wait_up(self, *names: str) -> None:
+        """Until these nodes are up."""
+        def up() -> bool:
+            states = self.states()
+            return all(states.get(name) == "up" for name in names)
+
+        eventually(up, f"{', '.join(names)} up\n{self.told()}")
+
+    def told(self) -> str:
+        """What all daemons wrote, for the message of a failure."""
+        daemons = [self.master, *self.nodes.values()]
+        return "\n".join(f"--- {d}\n{d.text()}" for d in daemons if d)
+
+    # ---- daemons ---------------------------------------------------------------------------
+
+    def start_master(self) -> None:
+        """Starts the master and waits until it answers; again on the port and state it had."""
+        self.master = Daemon(
+            [*PYTHON, "masterd", "--headless", "--listen", self._listen, "--state", self.state],
+            self.top / "masterd.err", self.environment(),
+        )
+        eventually(self._answers, f"masterd answers\n{self.master.text()}")
+        self._listen = self.address
+
+    def start_node(self, name: str, *options: str) -> None:
+        """Starts a node that joins the master; again on the state it had."""
+        if earlier := self.nodes.pop(name, None):
+            self._earlier.append((name, earlier))
+        self.nodes[name] = Daemon(
+            [
+                *PYTHON, "clientd", "--name", name, "--master", self.address,
+                "--state", str(self.top / name), "--logs", self.logs, *self._options, *options,
+            ],
+            self.top / f"{name}.err", self.environment(),
+        )
+
+    def kill_master(self) -> None:
+        """kill -9."""
+        assert self.master
+        self.master.end(signal.SIGKILL)
+        self.master.close(expect_empty=True)
+        self.master = None
+
+    def restart_master(self) -> None:
+        """Starts the master that was killed."""
+        self.start_master()
+
+    def kill_node(self, name: str) -> None:
+        """kill -9 of the keeper; its tasks live on."""
+        self.nodes[name].end(signal.SIGKILL)
+
+    def restart_node(self, name: str, *options: str) -> None:
+        """Starts the clientd that was killed, and waits until the master has it again."""
+        self.start_node(name, *options)
+        self.wait_up(name)
+
+    def _answers(self) -> bool:
+        assert self.master
+        if self.master.ended:
+            raise RuntimeError(f"masterd ended\n{self.master.text()}")
+        with contextlib.suppress(GodwitError), self.client():
+            return True
+        return False
+
+    def _end_all(self) -> list[str]:
+        """Ends everything, in order where that can be; what was left where nothing should be."""
+        dismissed = self._deregister()
+        left: list[str] = []
+        for name, daemon in [*self.nodes.items(), *self._earlier]:
+            left += daemon.close(expect_empty=name in dismissed)
+        if self.master:
+            left += self.master.close(expect_empty=bool(dismissed))
+        return left
+
+    def _deregister(self) -> set[str]:
+        """Has the master dismiss the nodes that are up, and stop; their names."""
+        up = {name for name, state in self.states().items() if state == "up"}
+        try:
+            with self.client() as client:
+                client.ask(op.StopMaster(0, deregister=True), op.Ok)
+        except GodwitError:
+            return set()
+        return up
+
+
+def descendants(pid: int) -> list[int]:
+    """Pids of all below a process."""
+    found: list[int] = []
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as file:
+        for child in map(int, file.read().split()):
+            found += [child, *descendants(child)]
+    return found
