@@ -1,0 +1,63 @@
+"""The line editor: GNU readline set up for this shell, and its Tab."""
+
+import os
+import readline
+from collections.abc import Callable, Iterable
+
+from masterd.shell.completion import Scene, complete
+
+SETTINGS = (
+    # A paste of several lines runs them one by one.
+    "set enable-bracketed-paste off",
+    "set show-all-if-ambiguous on",
+    # A pager below the prompt would wait for keys that a script does not send.
+    "set page-completions off",
+    # Bytes over 127 are themselves also where the locale knows only ASCII.
+    "set convert-meta off",
+    "set input-meta on",
+    "set output-meta on",
+    "tab: complete",
+)
+
+
+def set_up(scene: Callable[[], Scene]) -> None:
+    """Settings over the person's own inputrc, which readline has read when it was imported."""
+    for setting in SETTINGS:
+        readline.parse_and_bind(setting)
+    readline.set_auto_history(False)
+    readline.set_completer_delims(" \t\n")
+    readline.set_completer(Completer(scene))
+
+
+class Completer:
+    """readline's completer: called with 0, 1, 2, ... until it has no more.
+
+    readline replaces from its own idea of a word's start, the last space, so of an answer that
+    holds a space in quotes only the rest is given.
+    """
+
+    def __init__(self, scene: Callable[[], Scene]):
+        self._scene = scene
+        self._answers: list[str] = []
+
+    def __call__(self, text: str, state: int) -> str | None:
+        if state == 0:
+            self._answers = self._find()
+        return self._answers[state] if state < len(self._answers) else None
+
+    def _find(self) -> list[str]:
+        begin, end = readline.get_begidx(), readline.get_endidx()
+        start, answers = complete(readline.get_line_buffer()[:end], self._scene())
+        return [answer[begin - start :] for answer in answers]
+
+
+def local_files(beginning: str) -> Iterable[str]:
+    """Paths on this machine that begin so; folders end in a slash; hidden ones when asked for."""
+    folder, name = os.path.split(beginning)
+    try:
+        entries = list(os.scandir(folder or "."))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith(name) and (name or not entry.name.startswith(".")):
+            yield os.path.join(folder, entry.name) + "/" * entry.is_dir()

@@ -1,0 +1,111 @@
+"""The shell at a terminal: prompt, line editor, and notices above the half-typed line."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from godwit.wire.operations import Event, NodeView
+from masterd.client import Client
+from masterd.commands.context import Context
+from masterd.shell import editor, mishaps, notices, redraw
+from masterd.shell.board import BELL, Board
+from masterd.shell.completion import Scene
+from masterd.shell.history import History
+from masterd.shell.loop import Loop
+from masterd.shell.watch import Watch
+
+#: Seconds that Tab and the welcome wait for the master at most.
+PATIENCE = 0.5
+HISTORY = "history"
+
+
+class Typed:
+    """Lines typed at a terminal, with notices above them."""
+
+    typed = True
+
+    def __init__(self, history: History, board: Board, display: redraw.Display | None):
+        self._history = history
+        self._board = board
+        self._display = display
+        self._prompt = ""
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """While the block lasts, the bell is answered."""
+        before = signal.signal(BELL, self._on_bell)
+        try:
+            yield
+        finally:
+            signal.signal(BELL, before)
+
+    def read(self, prompt: str) -> str:
+        self._prompt = prompt
+        if self._display:
+            self._board.open(threading.get_ident())
+        try:
+            for line in notices.lines(self._board.take(time.monotonic())):
+                print(line)
+            line = input(prompt)
+        except OSError as err:  # the terminal is gone
+            raise EOFError from err
+        finally:
+            self._board.shut()
+        self._history.add(line)
+        return line
+
+    def _on_bell(self, _number: int, _frame: FrameType | None) -> None:
+        """In the main thread, between two keys; if it comes at another time the bell rings on."""
+        if self._display and self._display.ready:
+            told = notices.lines(self._board.take(time.monotonic()))
+            if told:
+                self._display.above("\n".join(told), self._prompt)
+
+
+def run(context: Context, mishaps_file: str) -> int:
+    """One session at the terminal; its exit status."""
+    board = Board()
+    watch = Watch(lambda: Client.connect(context.state, notices=True), board)
+    history = History(os.path.join(context.state, HISTORY))
+    history.load()
+    editor.set_up(lambda: Scene(watch.nodes(PATIENCE), editor.local_files))
+    lines = Typed(history, board, redraw.display())
+    with _bugs_of_threads_noticed(board, mishaps_file), watch.running(), lines.listening():
+        _welcome(context, watch.nodes(PATIENCE))
+        return Loop(context, lines, mishaps_file).run()
+
+
+def _up(nodes: Sequence[NodeView]) -> int:
+    return sum(node.state == "up" for node in nodes)
+
+
+def _welcome(context: Context, nodes: Sequence[NodeView]) -> None:
+    up = _up(nodes)
+    attached = context.master.attached
+    count = f"{up} node" + "s" * (up != 1)
+    away = f", {len(nodes) - up} away" if len(nodes) > up else ""
+    context.line(f"godwit {attached.version if attached else ''}: {count} up{away}")
+    if context.owns_master:
+        context.line("h for help, exit stops the nodes and this master, detach leaves them running")
+    else:
+        context.line("h for help, exit to leave")
+
+
+@contextmanager
+def _bugs_of_threads_noticed(board: Board, mishaps_file: str) -> Iterator[None]:
+    """While the block lasts, a thread that dies of a bug says so as a notice."""
+
+    def notice(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None:
+            line = mishaps.record(mishaps_file, args.exc_value)
+            board.put([Event(time.time(), "severe", line)], time.monotonic())
+
+    before, threading.excepthook = threading.excepthook, notice
+    try:
+        yield
+    finally:
+        threading.excepthook = before
