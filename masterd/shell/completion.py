@@ -49,7 +49,7 @@ def complete(line: str, scene: Scene) -> tuple[int, list[str]]:
     if not before:
         return word.start, [f"{name} " for name in _beginning(word.typed, commands.table())]
     choices = _beginning(word.value, _choices([w.value for w in before], word.value, scene))
-    typed = {quoted(c, word.quote, finished=not c.endswith(UNFINISHED)) for c in choices}
+    typed = {quoted(c, word.open, finished=not c.endswith(UNFINISHED)) for c in choices}
     return word.start, sorted(t for t in typed if t.startswith(word.typed))
 
 

@@ -1,10 +1,9 @@
 """What a line means: nothing, a command, a line for the nodes, or a mistake.  Pure."""
 
-import shlex
 from dataclasses import dataclass
 
 from masterd import commands
-from masterd.shell.words import split
+from masterd.shell.words import SPACE, split
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +38,20 @@ Meaning = Nothing | Words | Remote | Mistake
 
 def meaning(line: str) -> Meaning:
     """Only the first word decides, as it stands: quoted (``'list'``) it is for the nodes."""
-    line = line.strip()
+    line = line.strip(SPACE)
     if not line or line.startswith("#"):
         return Nothing()
     first = line.split(maxsplit=1)[0]
     if commands.find(first) is None:
         return Remote(line, first)
-    try:
-        return Words(shlex.split(line))
-    except ValueError as err:
-        return Mistake(f"{first}: {_unbalanced(line, str(err))}; nothing was run")
+    words = split(line)
+    if words[-1].open:
+        return Mistake(f"{first}: {UNBALANCED[words[-1].open]}; nothing was run")
+    return Words([word.value for word in words])
 
 
-def _unbalanced(line: str, reason: str) -> str:
-    """Which quote was left open, from what shlex says."""
-    if "escaped" in reason:
-        return "a backslash at the end has nothing to escape"
-    quote = split(line)[-1].quote
-    return f"no closing {quote}" if quote else reason.lower()
+UNBALANCED = {
+    "'": "no closing '",
+    '"': 'no closing "',
+    "\\": "a backslash at the end has nothing to escape",
+}

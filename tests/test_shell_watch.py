@@ -1,0 +1,122 @@
+"""The thread that listens, against a socket that speaks the master's protocol."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from godwit.wire import operations as op
+from masterd.client import Client
+from masterd.shell.board import BELL, Board
+from masterd.shell.watch import BACK, GONE, Watch
+from tests.real.fake_master import FakeMaster, node
+
+DEADLINE_S = 10.0
+
+
+@contextmanager
+def watching(state: Path) -> Iterator[tuple[Watch, Board]]:
+    board = Board()
+    watch = Watch(lambda: Client.connect(str(state), notices=True), board)
+    with watch.running():
+        yield watch, board
+
+
+class Prompt:
+    """Sits in the main thread and takes what the bell announces."""
+
+    def __init__(self, board: Board):
+        self.board = board
+        self.taken: list[op.Event] = []
+
+    def hear(self, *_: object) -> None:
+        self.taken += self.board.take(time.monotonic())
+
+    def wait(self, count: int) -> list[str]:
+        deadline = time.monotonic() + DEADLINE_S
+        while len(self.taken) < count and time.monotonic() < deadline:
+            signal.sigtimedwait([], 0.01)
+        return [event.text for event in self.taken]
+
+
+@contextmanager
+def prompt(board: Board) -> Iterator[Prompt]:
+    sits = Prompt(board)
+    before = signal.signal(BELL, sits.hear)
+    board.open(threading.get_ident())
+    try:
+        yield sits
+    finally:
+        board.shut()
+        signal.signal(BELL, before)
+
+
+def listened_to(master: FakeMaster) -> bool:
+    deadline = time.monotonic() + DEADLINE_S
+    while master.listeners == 0 and time.monotonic() < deadline:
+        signal.sigtimedwait([], 0.01)
+    return master.listeners > 0
+
+
+def test_a_notice_wakes_the_one_at_the_prompt(tmp_path: Path) -> None:
+    with FakeMaster(tmp_path) as master, watching(tmp_path) as (_, board), prompt(board) as sits:
+        assert listened_to(master)
+        master.notice("node1 went", "node1 is back")
+        assert sits.wait(2) == ["node1 went", "node1 is back"]
+
+
+def test_a_notice_while_a_command_runs_is_there_at_the_next_prompt(tmp_path: Path) -> None:
+    with FakeMaster(tmp_path) as master, watching(tmp_path) as (watch, board):
+        assert listened_to(master)
+        master.notice("node1 went")
+        # The listing comes after the notice on the same connection.
+        assert watch.nodes(DEADLINE_S)
+        assert [event.text for event in board.take(0.0)] == ["node1 went"]
+
+
+def test_a_master_that_goes_and_comes_back_is_said_once_each(tmp_path: Path) -> None:
+    with FakeMaster(tmp_path) as master, watching(tmp_path) as (_, board), prompt(board) as sits:
+        assert listened_to(master)
+        master.stop()
+        assert sits.wait(1) == [GONE]
+        master.start()
+        assert sits.wait(2) == [GONE, BACK]
+        assert listened_to(master)
+        master.notice("node1 is back")
+        assert sits.wait(3)[2:] == ["node1 is back"]
+
+
+def test_a_listing_is_asked_for_at_most_once_a_second(tmp_path: Path) -> None:
+    with FakeMaster(tmp_path) as master, watching(tmp_path) as (watch, _):
+        for _ in range(20):
+            assert [n.name for n in watch.nodes(DEADLINE_S)] == ["node1", "node2"]
+        assert sum(isinstance(asked, op.ListNodes) for asked in master.asked) <= 2
+
+
+def test_a_master_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
+    with FakeMaster(tmp_path) as master, watching(tmp_path) as (watch, _):
+        assert listened_to(master)
+        master.answering.clear()
+        master.nodes = (node("node3"),)
+        began = time.monotonic()
+        assert watch.nodes(0.05) == ()
+        assert time.monotonic() - began < 2.0
+        master.answering.set()
+        assert watch.nodes(DEADLINE_S)[0].name == "node3"
+
+
+def test_a_watch_without_a_master_ends_at_once(tmp_path: Path) -> None:
+    with watching(tmp_path) as (watch, board), prompt(board) as sits:
+        assert sits.wait(1) == [GONE]
+        assert watch.nodes(0.01) == ()
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_nothing_is_left_of_a_watch_that_ended(attempt: int, tmp_path: Path) -> None:
+    with FakeMaster(tmp_path), watching(tmp_path):
+        pass
+    assert threading.active_count() == 1
