@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from _pytest.terminal import TerminalReporter
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -25,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """Says how the other checks of bin/check ended, above pytest's own last line."""
     if told := os.environ.get("GODWIT_CHECKED"):
         terminalreporter.section("other checks")
