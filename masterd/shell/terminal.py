@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 from godwit.wire.operations import Event, NodeView
@@ -36,12 +36,16 @@ class Typed:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """While the block lasts, the bell is answered."""
-        before = signal.signal(BELL, self._on_bell)
+        """While the block lasts, the bell and Ctrl-Z are answered."""
+        answers = {BELL: self._on_bell, signal.SIGTSTP: self._on_stop}
+        if signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN:
+            del answers[signal.SIGTSTP]
+        before = {number: signal.signal(number, answer) for number, answer in answers.items()}
         try:
             yield
         finally:
-            signal.signal(BELL, before)
+            for number, answer in before.items():
+                signal.signal(number, answer)
 
     def read(self, prompt: str) -> str:
         self._prompt = prompt
@@ -64,6 +68,14 @@ class Typed:
             told = notices.lines(self._board.take(time.monotonic()))
             if told:
                 self._display.above("\n".join(told), self._prompt)
+
+    def _on_stop(self, number: int, _frame: FrameType | None) -> None:
+        """Ctrl-Z: stops here, and goes on here when the shell above says so."""
+        shown = self._display if self._display and self._display.ready else None
+        with shown.aside() if shown else nullcontext():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            signal.signal(number, self._on_stop)
 
 
 def run(context: Context, mishaps_file: str) -> int:
