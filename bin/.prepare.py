@@ -25,6 +25,9 @@ PYTHON = os.path.join(VENV, "bin", "python")
 STAMP = os.path.join(VENV, ".godwit")
 SETUP = os.path.join(CHECKOUT, "setup.cfg")
 
+#: What works where ``python -m venv`` does.  An import is not enough: a folder that was left behind
+#: can be imported, and Debian keeps the wheels elsewhere again.
+ENSUREPIP = "import venv, ensurepip; ensurepip.version()"
 #: Lines of a failed program's output that are shown.
 SHOWN = 12
 
@@ -138,10 +141,10 @@ def build(base: str, lock: int) -> None:
         if entry.path != STAMP:
             remove(entry)
     make = [base, "-I", "-m", "venv", VENV]
-    if not has(base, "ensurepip, venv"):
+    if not can(base, ENSUREPIP):
         add_ensurepip(base, lock)
-    if not has(base, "ensurepip, venv"):
-        if not (has(base, "venv") and has(base, "pip")):
+    if not can(base, ENSUREPIP):
+        if not can(base, "import venv, pip.__main__"):
             raise Failure(f"{base} cannot make a .venv; as root: apt-get install {package(base)}")
         make.insert(-1, "--without-pip")
     run(make, lock)
@@ -154,9 +157,9 @@ def remove(entry: "os.DirEntry[str]") -> None:
         os.unlink(entry.path)
 
 
-def has(python: str, modules: str) -> bool:
-    """The interpreter can import these."""
-    command = [python, "-I", "-c", f"import {modules}"]
+def can(python: str, statement: str) -> bool:
+    """The interpreter executes this without an exception."""
+    command = [python, "-I", "-c", statement]
     return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
 
 
@@ -188,7 +191,7 @@ def install(wanted: list[str], base: str, lock: int) -> None:
     if not wanted:
         return
     pip = [PYTHON, "-I", "-m", "pip"]
-    if not has(PYTHON, "pip"):
+    if not can(PYTHON, "import pip.__main__"):
         pip = [base, "-I", "-m", "pip", "--python", PYTHON]
     # A user's `pip config set install.user true` does not go with an environment.
     run(
