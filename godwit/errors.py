@@ -7,6 +7,7 @@
     │   ├── MessageError      a frame that is no message, or one this peer may not send now
     │   └── Refused           the other end said no to our hello
     ├── TaskError         recorded on the task or answered to whoever asked for it
+    ├── TransferError     a copy or a removal of files failed; both ends of a copy are told
     └── StartError        a daemon cannot start here
 
 An OSError is translated into one of these at the edge where it arises, ``from err``.
@@ -24,7 +25,9 @@ class UsageError(GodwitError):
     ``exit_status`` is 2 for wrong usage and 1 for a refusal.
     """
 
-    def __init__(self, message: str, *, code: str = "refused", hint: str = "", exit_status: int = 1):
+    def __init__(
+        self, message: str, *, code: str = "refused", hint: str = "", exit_status: int = 1
+    ):
         super().__init__(message)
         self.message = message
         self.code = code
@@ -58,6 +61,20 @@ class TaskError(GodwitError):
     def __init__(self, code: str, text: str):
         super().__init__(text)
         self.code = code
+
+
+class TransferError(GodwitError):
+    """Files cannot be copied or removed as asked.
+
+    ``code`` is a stable word (godwit.bulk.faults lists them), ``text`` names the file.
+    ``remote`` is true when it was the other end of the link that failed and said so.
+    """
+
+    def __init__(self, code: str, text: str, *, remote: bool = False):
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.remote = remote
 
 
 class StartError(GodwitError):

@@ -1,0 +1,180 @@
+"""A user's path on this node, opened within the folders that are open to copies and removals.
+
+The kernel decides what lies within (openat2(2), Linux 5.6), component by component as it walks:
+no check of a path's text, which somebody could make untrue by renaming a folder meanwhile.
+"""
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+from clientd import openat2 as resolve
+from clientd.openat2 import openat2
+from godwit.bulk import Source, Target, names
+from godwit.bulk.ancestry import ancestry, identity
+from godwit.bulk.ends import FOLDER
+from godwit.bulk.faults import naming, shown
+from godwit.bulk.tree import Descent, Parts
+from godwit.errors import TransferError
+
+#: Within a root nothing may lead elsewhere, not even a link that would come back.
+STRICT = resolve.BENEATH | resolve.NO_SYMLINKS | resolve.NO_MAGICLINKS
+#: Within ``/`` nothing can: links work as everybody knows them (/bin, /var/run).
+ORDINARY = resolve.IN_ROOT | resolve.NO_MAGICLINKS
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """The folders of this node that copies and removals may reach; ``base`` always is one.
+
+    ``roots`` and ``base`` are absolute.  A relative path starts at ``base``.  With ``/`` among
+    the roots all paths are open, symbolic links are followed as usual, and only the kernel's
+    magic links (/proc/PID/fd/N, /proc/PID/root) are not.  Otherwise an absolute path must lie in
+    a root, a relative one in ``base``, and no component may be a symbolic link.
+    """
+
+    roots: tuple[bytes, ...]
+    base: bytes
+
+    def source(self, path: bytes) -> Source:
+        """A file or folder to send; opened by ``godwit.bulk.send``."""
+        return Source(path, self.open)
+
+    def target(self, path: bytes) -> Target:
+        """Where to put what is received; opened by ``godwit.bulk.receive``."""
+        return Target(path, self.open)
+
+    def open(self, path: bytes, flags: int) -> int:
+        """A descriptor, opened with ``flags`` of open(2).  Raises OSError.
+
+        EXDEV: outside of the roots.  ELOOP: by way of a symbolic link.
+        """
+        if b"/" in self.roots:
+            return _open_below(b"/", os.path.join(self.base, path), flags, ORDINARY)
+        root, below = self._choose(path)
+        return _open_below(root, below, flags, STRICT)
+
+    def _choose(self, path: bytes) -> tuple[bytes, bytes]:
+        """The root to walk from and the path to walk; whether that stays within is not ours to
+        say.  Of nested roots the innermost is taken."""
+        if not path.startswith(b"/"):
+            return self.base, path
+        words = _words(path)
+        inner_first = sorted((*self.roots, self.base), key=lambda root: -len(_words(root)))
+        for root in inner_first:
+            above = _words(root)
+            if words[: len(above)] == above:
+                slash = b"/" if path.endswith(b"/") else b""
+                return root, b"/".join(words[len(above) :]) + slash
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+
+    def folders(self) -> tuple[bytes, ...]:
+        """Every root, and the base."""
+        return (*self.roots, self.base)
+
+
+def _words(path: bytes) -> list[bytes]:
+    return [word for word in path.split(b"/") if word not in (b"", b".")]
+
+
+def _open_below(root: bytes, path: bytes, flags: int, resolve: int) -> int:
+    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return openat2(top, path or b".", flags, resolve)
+    finally:
+        os.close(top)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How much was removed; ``files`` counts everything that is no folder."""
+
+    files: int = 0
+    folders: int = 0
+
+
+def erase(roots: Roots, path: bytes, recursive: bool) -> Erased:
+    """Unlinks a file or symbolic link; with ``recursive`` a folder and all in it.
+
+    Refused: a root, the base, a folder with either in it, and whatever has another file system
+    mounted in it.  Raises TransferError; what was removed before stays removed.
+    """
+    above, name = os.path.split(path.rstrip(b"/"))
+    names.check(name)
+    with naming(path):
+        folder = roots.open(above or (b"/" if path.startswith(b"/") else b"."), FOLDER)
+        try:
+            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            if not stat.S_ISDIR(mode):
+                os.unlink(name, dir_fd=folder)
+                return Erased(files=1)
+            if not recursive:
+                text = f"{shown(path)}: is a folder; to remove it with all in it, say so"
+                raise TransferError("is-folder", text)
+            return _Tree(path, folder, name).erase(roots)
+        finally:
+            os.close(folder)
+
+
+class _Tree:
+    """A folder that is removed from its leaves up: ``name`` in the open folder ``above``."""
+
+    def __init__(self, path: bytes, above: int, name: bytes):
+        self._path = path
+        self._top: Parts = (name,)
+        self._descent = Descent(above)
+        self._device = -1
+        self._files = self._folders = 0
+
+    def erase(self, roots: Roots) -> Erased:
+        """Raises OSError, TransferError."""
+        # Folders to empty (False) and, emptied, to remove (True); the next one is the last.
+        todo: list[tuple[Parts, bool]] = [(self._top, False)]
+        try:
+            self._refuse_open_folders(roots)
+            while todo:
+                parts, emptied = todo.pop()
+                with naming(os.path.join(self._path, *parts[1:])):
+                    if emptied:
+                        self._remove(parts)
+                    else:
+                        todo.append((parts, True))
+                        todo += (((*parts, name), False) for name in self._empty(parts))
+            return Erased(self._files, self._folders)
+        finally:
+            self._descent.close()
+
+    def _refuse_open_folders(self, roots: Roots) -> None:
+        """A root or the base, or what one lies in, is not removed."""
+        device, inode = identity(self._descent.folder(self._top))
+        self._device = device
+        for root in filter(os.path.isdir, roots.folders()):
+            fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                if (device, inode) in ancestry(fd):
+                    text = f"{shown(self._path)}: is, or holds, a folder open to copies"
+                    raise TransferError("denied", text)
+            finally:
+                os.close(fd)
+
+    def _empty(self, parts: Parts) -> list[bytes]:
+        """Unlinks all in a folder but folders, and names these."""
+        fd = self._descent.folder(parts)
+        if identity(fd)[0] != self._device:
+            text = f"{shown(os.path.join(self._path, *parts[1:]))}: another file system is mounted"
+            raise TransferError("denied", text)
+        folders = []
+        with os.scandir(fd) as listing:
+            found = [(os.fsencode(i.name), i.is_dir(follow_symlinks=False)) for i in listing]
+        for name, is_folder in found:
+            if is_folder:
+                folders.append(name)
+            else:
+                os.unlink(name, dir_fd=fd)
+                self._files += 1
+        return folders
+
+    def _remove(self, parts: Parts) -> None:
+        os.rmdir(parts[-1], dir_fd=self._descent.folder(parts[:-1]))
+        self._folders += 1

@@ -1,0 +1,77 @@
+"""What of a file is at the receiver already, so that it need not come again."""
+
+import os
+import stat
+from dataclasses import dataclass
+
+from godwit.bulk.ends import READ
+from godwit.bulk.faults import shown
+from godwit.bulk.reading import Digest
+from godwit.bulk.staging import Staged, staged_before
+from godwit.bulk.words import Entry, Have
+from godwit.errors import TransferError
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A complete file under its final name, of the right size and time."""
+
+    size: int
+    digest: bytes
+
+    def as_have(self, index: int) -> Have:
+        return Have(index, self.size, self.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A partial that an earlier copy left."""
+
+    staged: Staged
+
+    def as_have(self, index: int) -> Have:
+        return Have(index, self.staged.offset, self.staged.digest.value())
+
+
+def present(
+    folder: int, name: bytes, entry: Entry, buffer: memoryview
+) -> Kept | Begun | None:
+    """What there is of the file ``entry``, read and digested.
+
+    Raises OSError; TransferError when a folder has the file's name.
+    """
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return _begun(folder, name, entry, buffer)
+    if stat.S_ISDIR(found.st_mode):
+        raise TransferError("exists", f"{shown(name)}: is a folder, a file does not replace it")
+    like = stat.S_ISREG(found.st_mode) and found.st_size == entry.size
+    if like and entry.size and found.st_mtime_ns == entry.mtime_ns:
+        return _kept(folder, name, entry, buffer)
+    return _begun(folder, name, entry, buffer)
+
+
+def _kept(folder: int, name: bytes, entry: Entry, buffer: memoryview) -> Kept | None:
+    try:
+        fd = os.open(name, READ | os.O_NOFOLLOW, dir_fd=folder)
+    except PermissionError:
+        return None
+    try:
+        digest = Digest()
+        size = digest.add_file(fd, entry.size, buffer)
+        return Kept(size, digest.value()) if size == entry.size else None
+    finally:
+        os.close(fd)
+
+
+def _begun(folder: int, name: bytes, entry: Entry, buffer: memoryview) -> Begun | None:
+    staged = staged_before(folder, name, entry) if entry.size else None
+    if staged is None:
+        return None
+    try:
+        staged.take_prefix(buffer)
+    except OSError:
+        staged.close()
+        raise
+    return Begun(staged)
