@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,17 +46,16 @@ class Daemon:
     def __init__(self, argv: Sequence[str], told: Path, environment: dict[str, str]):
         self.argv = list(argv)
         self.told = told
-        read, write = os.pipe()
-        with told.open("ab") as output:
-            self.init = subprocess.Popen(
-                [sys.executable, "-I", "-S", init.__file__, str(write), *argv],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                pass_fds=(write,), env=environment,
-            )
-        os.close(write)
-        with open(read) as answer:
-            self.pid = int(answer.readline())
-        self._pidfd = os.pidfd_open(self.pid)
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs, told.open("ab") as output:
+                self.init = subprocess.Popen(
+                    [sys.executable, "-I", "-S", init.__file__, str(theirs.fileno()), *argv],
+                    stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                    pass_fds=(theirs.fileno(),), env=environment,
+                )
+            self.pid = int(ours.recv(20))
+            self._pidfd = os.pidfd_open(self.pid)
 
     def send(self, number: int) -> None:
         """To the daemon itself; nothing happens when it has ended."""

@@ -1,7 +1,8 @@
 """init(1) for one daemon under test: init.py FD PROGRAM ARGS...
 
-Starts the program, writes its pid to descriptor FD, reaps whatever is orphaned below it, and ends
-when nothing is left, with the program's status (128+n for a signal).  So a killed daemon's tasks
+Starts the program, writes its pid to the socket FD, and waits there until the other end has taken
+hold of it.  Then it reaps whatever is orphaned below it, and ends when nothing is left, with the
+program's status (128+n for a signal).  So a killed daemon's tasks
 are reaped at once, as they are in production, and not by pytest.  On SIGTERM, which also comes
 when pytest dies, it kills everything below it.
 """
@@ -22,7 +23,9 @@ def main() -> int:
     fd, argv = int(sys.argv[1]), sys.argv[2:]
     os.set_inheritable(fd, False)
     daemon = os.posix_spawn(argv[0], argv, os.environ, setsid=True)
-    os.write(fd, b"%d\n" % daemon)
+    os.write(fd, b"%d" % daemon)
+    # Reaped before it has a pidfd, the number would mean nothing any more.
+    os.read(fd, 1)
     os.close(fd)
     signal.signal(signal.SIGTERM, kill_all)
     return reap(daemon)
