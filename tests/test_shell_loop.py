@@ -8,6 +8,7 @@ import pytest
 
 from masterd import commands
 from masterd.commands.context import Context, Leave
+from masterd.shell.attention import Attention
 from masterd.shell.loop import INTERNAL, INTERRUPTED, LOST, UNREAD, WRONG, Loop
 from tests.real.fake_master import FakeMaster
 
@@ -78,7 +79,7 @@ class Shell:
         self.script = Script(lines, typed)
         self.context = Context(str(state), io.StringIO(), self.err, interactive=typed, ask=ask)
         self.errors_file = state / "errors"
-        self.loop = Loop(self.context, self.script, str(self.errors_file))
+        self.loop = Loop(self.context, self.script, str(self.errors_file), Attention())
 
     def run(self) -> int:
         try:

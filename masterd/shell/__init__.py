@@ -10,12 +10,14 @@ from types import FrameType
 from typing import TextIO
 
 from godwit.errors import GodwitError
-from masterd.commands.context import Context, Leave, here
+from masterd.commands.context import Context, here
+from masterd.shell.attention import Attention
 from masterd.shell.lines import Piped, edited
 from masterd.shell.loop import Loop
 
 Action = Callable[[int, FrameType | None], object] | int | None
 
+ATTENDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: In the state folder: tracebacks of bugs.
 MISHAPS = "shell-errors.log"
 
@@ -24,6 +26,7 @@ def main(state: str, owns_master: bool = False) -> int:
     """Runs a shell of the master in ``state`` until somebody leaves; the status to exit with.
 
     ``owns_master`` is the master's own foreground shell: leaving it by exit stops the master.
+    Afterwards SIGINT is ignored: the process is about to end.
     """
     _open_streams()
     context = here(state, in_shell=True, owns_master=owns_master)
@@ -38,14 +41,14 @@ def main(state: str, owns_master: bool = False) -> int:
 
 def _session(context: Context) -> int:
     mishaps_file = os.path.join(context.state, MISHAPS)
-    with _signals(context.owns_master):
+    with _heard(context.owns_master) as attention:
         if edited():
             # Here and not above: a shell in a pipe needs neither editor nor threads.
             from masterd.shell import terminal
 
-            return terminal.run(context, mishaps_file)
+            return terminal.run(context, mishaps_file, attention)
         lines = Piped(None if sys.stdin is None else sys.stdin.buffer)
-        return Loop(context, lines, mishaps_file).run()
+        return Loop(context, lines, mishaps_file, attention).run()
 
 
 def _open_streams() -> None:
@@ -71,19 +74,16 @@ def _reconfigure(stream: TextIO | None, errors: str) -> None:
         stream.reconfigure(errors=errors)
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
-    # input() gives the terminal back its settings on the way out; the default action would not.
-    raise Leave(128 + number)
-
-
 @contextmanager
-def _signals(owns_master: bool) -> Iterator[None]:
-    """While the block lasts, SIGTERM and SIGHUP leave in order; one that was ignored stays so.
+def _heard(owns_master: bool) -> Iterator[Attention]:
+    """While the block lasts, signals break off work in order; one that was ignored stays so.
 
-    A shell in the master's terminal cannot be stopped by Ctrl-Z: the master, its parent, runs
-    on, and nobody would get the terminal back.
+    So input() gives the terminal back its settings on the way out, which a default action does
+    not.  A shell in the master's terminal cannot be stopped by Ctrl-Z: the master, its parent,
+    runs on, and nobody would get the terminal back.
     """
-    wanted: dict[int, Action] = {signal.SIGTERM: _leave, signal.SIGHUP: _leave}
+    attention = Attention()
+    wanted: dict[int, Action] = dict.fromkeys(ATTENDED, attention.hear)
     if owns_master:
         wanted[signal.SIGTSTP] = signal.SIG_IGN
     before = {number: signal.getsignal(number) for number in wanted}
@@ -91,7 +91,9 @@ def _signals(owns_master: bool) -> Iterator[None]:
         if before[number] is not signal.SIG_IGN:
             signal.signal(number, handler)
     try:
-        yield
+        yield attention
     finally:
+        # The process ends now, and a key held down must not make a traceback of that.
+        before[signal.SIGINT] = signal.SIG_IGN
         for number, handler in before.items():
             signal.signal(number, handler)

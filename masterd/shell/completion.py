@@ -148,11 +148,12 @@ ARGUMENTS: dict[str, tuple[Offer, ...]] = {
     "NODE": (_nodes,),
     "NODES": (_nodes,),
     "TASK": (_tasks,),
-    "REFERENCE": (_nodes, _tasks),
+    "WHAT": (_nodes, _tasks),
     "SIGNAL": (_signals,),
     "SRC": (_files, _node_paths),
     "DST": (_files, _node_paths),
-    "WHAT": (_node_paths, _tasks),
+    "PLACE": (_node_paths, _tasks),
     "COMMAND": (_commands,),
 }
+#: By the option's long name.
 OPTION_VALUES: dict[str, tuple[Offer, ...]] = {"--signal": (_signals,), "--output": (_formats,)}

@@ -3,7 +3,6 @@
 Whatever a line is, it ends as output, as one line on stderr, or as Leave; the shell goes on.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 
 from godwit.errors import PeerError, UsageError
@@ -11,6 +10,7 @@ from godwit.wire import operations as op
 from masterd import commands, render
 from masterd.commands.context import Context, Leave, screen_width
 from masterd.shell import mishaps
+from masterd.shell.attention import Attention
 from masterd.shell.lines import Lines
 from masterd.shell.meaning import Mistake, Nothing, Remote, Words, meaning
 
@@ -30,10 +30,11 @@ LOST = 3
 class Loop:
     """One shell's life."""
 
-    def __init__(self, context: Context, lines: Lines, mishaps_file: str):
+    def __init__(self, context: Context, lines: Lines, mishaps_file: str, attention: Attention):
         self._context = context
         self._lines = lines
         self._mishaps_file = mishaps_file
+        self._attention = attention
         self._port = ""
         self._status = 0
         self._ends = 0
@@ -50,38 +51,49 @@ class Loop:
                 self._status = INTERRUPTED
                 if not self._lines.typed:
                     return INTERRUPTED
-                self._context.note("^C")
+                self._context.note("")
             except BrokenPipeError:
                 return UNREAD
 
     def _step(self) -> None:
-        try:
-            line = self._lines.read(self._prompt())
-            self._ends = 0
-        except EOFError:
+        line = self._read()
+        if line is None:
             self._end()
-            return
-        self._status = self._do(line)
-        self._context.out.flush()
+        else:
+            self._status = self._attention.during(lambda: self._do(line))
+            self._context.out.flush()
+
+    def _read(self) -> str | None:
+        """The next line; None at the end of file."""
+        try:
+            line = self._attention.during(lambda: self._lines.read(self._prompt()))
+        except EOFError:
+            self._ends += 1
+            return None
+        except KeyboardInterrupt:
+            if not self._lines.typed:
+                raise
+            # The terminal does not echo while a line is edited.
+            self._context.note("^C")
+            self._status = INTERRUPTED
+            line = ""
+        self._ends = 0
+        return line
 
     def _end(self) -> None:
         """End of file means exit; when that is refused, a person is asked again."""
-        self._ends += 1
         if self._lines.typed:
             self._context.line("exit")
             self._context.out.flush()
-        status = self._guarded(lambda: commands.dispatch(self._context, ["exit"]))
+        status = self._attention.during(lambda: self._do("exit"))
         if not self._lines.typed or self._ends >= LOST:
             raise Leave(status)
 
     def _do(self, line: str) -> int:
-        return self._guarded(lambda: self._mean(line))
-
-    def _guarded(self, run: Callable[[], int]) -> int:
-        """What ``run`` says; a bug of ours is a line and a status like any other."""
+        """The status of ``line``; a bug of ours is a line and a status like any other."""
         self._freshen()
         try:
-            return run()
+            return self._mean(line)
         except (Leave, BrokenPipeError):
             raise
         except (Exception, SystemExit) as err:  # noqa: BLE001 - the prompt comes back after any bug
@@ -134,14 +146,13 @@ class Loop:
         return "1 node" if count == 1 else f"{count} nodes"
 
     def _freshen(self) -> None:
-        """A connection that the master has closed meanwhile is found out before it is used."""
+        """Takes in what may have changed since the last line: the screen, the master."""
         if self._context.out_tty:
             self._context.width = screen_width(self._context.out)
         with suppress(UsageError, PeerError):
             master = self._context.master
             if master.attached:
                 self._port = master.attached.address.rpartition(":")[2]
-            master.pump()
 
     def _prompt(self) -> str:
         """godwit @ PORT > , and the chosen nodes where they are not all."""

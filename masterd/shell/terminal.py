@@ -12,6 +12,7 @@ from godwit.wire.operations import Event, NodeView
 from masterd.client import Client
 from masterd.commands.context import Context
 from masterd.shell import editor, mishaps, notices, redraw
+from masterd.shell.attention import Attention
 from masterd.shell.board import BELL, Board
 from masterd.shell.completion import Scene
 from masterd.shell.history import History
@@ -57,6 +58,10 @@ class Typed:
             line = input(prompt)
         except OSError as err:  # the terminal is gone
             raise EOFError from err
+        except SystemError as err:
+            # Interrupted, input() looks for signals once more with the exception already set
+            # (bltinmodule.c); a second signal there makes a SystemError of the first.
+            raise err.__cause__ or err from None
         finally:
             self._board.shut()
         self._history.add(line)
@@ -78,7 +83,7 @@ class Typed:
             signal.signal(number, self._on_stop)
 
 
-def run(context: Context, mishaps_file: str) -> int:
+def run(context: Context, mishaps_file: str, attention: Attention) -> int:
     """One session at the terminal; its exit status."""
     board = Board()
     watch = Watch(lambda: Client.connect(context.state, notices=True), board)
@@ -88,7 +93,7 @@ def run(context: Context, mishaps_file: str) -> int:
     lines = Typed(history, board, redraw.display())
     with _bugs_of_threads_noticed(board, mishaps_file), watch.running(), lines.listening():
         _welcome(context, watch.nodes(PATIENCE))
-        return Loop(context, lines, mishaps_file).run()
+        return Loop(context, lines, mishaps_file, attention).run()
 
 
 def _up(nodes: Sequence[NodeView]) -> int:

@@ -53,6 +53,11 @@ class Person:
         self.child.expect_exact(text)
         return str(self.child.before)
 
+    def read(self) -> None:
+        """Takes in what has come, so that the terminal does not fill up."""
+        with suppress(pexpect.TIMEOUT):
+            self.child.read_nonblocking(65536, 0)
+
     def runs(self, line: str) -> str:
         """The usual pattern: a line, then the prompt; what came between them."""
         self.child.sendline(line)
@@ -63,7 +68,7 @@ class Person:
         deadline = time.monotonic() + 20
         while (lines := self._lines())[-1:] != [last] and time.monotonic() < deadline:
             with suppress(pexpect.TIMEOUT):
-                self.child.expect(".+", timeout=0.05)
+                self.child.read_nonblocking(65536, 0.05)
         assert lines[-1:] == [last]
         return lines
 
@@ -200,6 +205,21 @@ def test_ctrl_c_clears_the_line_and_ctrl_d_leaves(at_prompt: Person) -> None:
     assert "lost" not in at_prompt.runs("echo 1")
     at_prompt.types("\x04")
     assert at_prompt.leaves() == 0
+
+
+def test_a_ctrl_c_that_is_held_down_does_not_end_the_shell(
+    master: FakeMaster, tmp_path: Path
+) -> None:
+    with person(tmp_path) as someone:
+        someone.sees(PROMPT)
+        for number in range(2000):
+            os.kill(someone.child.pid, signal.SIGINT)
+            if number % 20 == 0:
+                someone.types("echo 1\r\x03")
+                someone.read()
+        someone.types("\x15echo alive\r")
+        someone.sees("echo alive\r\n")
+        someone.sees(PROMPT)
 
 
 def test_a_paste_of_several_lines_runs_one_by_one(at_prompt: Person) -> None:
