@@ -10,6 +10,7 @@ import os
 import select
 import shlex
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal, Protocol, TypeVar
@@ -28,8 +29,6 @@ SUN_PATH = 107
 #: Bytes asked of one recv(2).
 CHUNK = 256 * 1024
 
-#: Answers that are not the last to their request.
-PASSING = (op.Output, op.OutputEnd, op.Progress, op.Ticket, op.Notice)
 #: Requests that change nothing: when the master goes away, nothing is in doubt.
 READING = (op.Attach, op.ListNodes, op.ListTasks, op.MeasureUsage, op.FollowLogs, op.History)
 
@@ -61,15 +60,26 @@ class MasterGone(UsageError):
         )
 
 
+class TimedOut(UsageError):
+    """What was waited for did not happen in time; status 124, as timeout(1) has it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the time is over", code="timeout", hint="what was waited for goes on", exit_status=124
+        )
+
+
 def final(reply: op.Reply) -> bool:
-    """``reply`` is the last to its request."""
+    """``reply`` is the last to its request.  Events that say ``more`` are not (History, live)."""
     if isinstance(reply, op.Events):
         return not reply.more
-    return not isinstance(reply, PASSING)
+    return not isinstance(reply, op.ON_THE_WAY)
 
 
 def refusal(problem: op.Problem) -> UsageError:
     """The error that a Problem stands for."""
+    if problem.code == "timeout":
+        return TimedOut()
     return UsageError(
         problem.message, code=problem.code, hint=problem.hint, exit_status=problem.exit_status
     )
@@ -104,6 +114,18 @@ class Client:
     def closed(self) -> bool:
         return self._link.fileno() < 0
 
+    def lost(self) -> bool:
+        """The connection has ended, be it that nobody has read so yet."""
+        if not self.closed and _readable(0, self._link.fileno()):
+            with contextlib.suppress(BlockingIOError):
+                try:
+                    ended = not self._link.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+                except ConnectionError:
+                    ended = True
+                if ended:
+                    self.close()
+        return self.closed
+
     def fileno(self) -> int:
         """For select(2): readable when notices may have come, or the master has gone."""
         return self._link.fileno()
@@ -116,9 +138,10 @@ class Client:
 
         Raises UsageError for a Problem, MasterGone, and PeerError for an answer of another kind.
         """
-        for reply in self.stream(request):
-            if isinstance(reply, answer) and final(reply):
-                return reply
+        with self.stream(request) as answers:
+            for reply in answers:
+                if isinstance(reply, answer) and final(reply):
+                    return reply
         raise PeerError(f"the master answered {type(request).__name__} with something else")
 
     def stream(
@@ -126,31 +149,14 @@ class Client:
         request: op.Request,
         wake: Wake | None = None,
         until: Callable[[op.Reply], bool] = final,
-    ) -> Iterator[op.Reply | Interrupted]:
-        """Every answer to ``request``, up to the one that ``until`` is true of.
+        deadline: float | None = None,
+    ) -> "Answers":
+        """Sends ``request`` now; gives every answer up to the one that ``until`` is true of.
 
-        With ``wake``, also an Interrupted for each signal.  A caller that stops listening before
-        the end cancels the request.  Raises as ``ask`` does.
+        With ``wake``, also an Interrupted for each signal.  Past ``deadline``, on the monotonic
+        clock in seconds, it raises TimedOut.
         """
-        number = self.send(request)
-        inbox = self._inbox[number] = deque()
-        finished = False
-        try:
-            while not finished:
-                if not inbox:
-                    yield from self._wait(request, wake)
-                    continue
-                reply = inbox.popleft()
-                if isinstance(reply, op.Problem):
-                    finished = True
-                    raise refusal(reply)
-                finished = until(reply)
-                yield reply
-        finally:
-            del self._inbox[number]
-            if not finished and not self.closed:
-                with contextlib.suppress(UsageError):
-                    self.tell(op.Cancel(number))
+        return Answers(self, request, wake, until, deadline)
 
     def post(self, request: op.Request, then: Callable[[op.Reply], None]) -> None:
         """Sends ``request``; ``then`` gets its final answer while something else is waited for."""
@@ -164,12 +170,18 @@ class Client:
 
     def tell(self, message: op.Request) -> None:
         """Sends ``message`` (Took, Cancel) as it is; nothing is answered."""
-        self._write(frames.encode(op.encode(message), frames.LOCAL_LIMIT), message)
+        try:
+            payload = op.encode(message)
+        except UnicodeEncodeError as err:
+            raise UsageError(
+                f"{err.object!r} is not UTF-8 text", code="not-text", exit_status=2
+            ) from err
+        self._write(frames.encode(payload, frames.LOCAL_LIMIT), message)
 
     def pump(self) -> list[op.Event]:
         """What was noticed since the last call, without waiting.  Raises MasterGone."""
         while _readable(0, self._link.fileno()):
-            self._receive(None)
+            self.receive(None)
         events = list(self._notices)
         self._notices.clear()
         return events
@@ -185,17 +197,7 @@ class Client:
             raise MasterGone() from err
         return link
 
-    def _wait(self, request: op.Request, wake: Wake | None) -> Iterator[Interrupted]:
-        """Returns when something may have arrived; gives the signals that came first."""
-        if wake is not None:
-            ready = _readable(None, self._link.fileno(), wake.fileno())
-            for number in wake.take():
-                yield Interrupted(number)
-            if self._link.fileno() not in ready:
-                return
-        self._receive(request)
-
-    def _receive(self, asked: op.Request | None) -> None:
+    def receive(self, asked: op.Request | None) -> None:
         """One read, each whole answer in it given to whoever waits for it."""
         try:
             data = self._link.recv(CHUNK)
@@ -209,6 +211,14 @@ class Client:
         except BaseException:
             self.close()
             raise
+
+    def expect(self, number: int) -> deque[op.Reply]:
+        """Where answers to request ``number`` will be put, until ``forget``."""
+        return self._inbox.setdefault(number, deque())
+
+    def forget(self, number: int) -> None:
+        """Answers to request ``number`` are dropped from now on."""
+        self._inbox.pop(number, None)
 
     def _deliver(self, reply: op.Reply) -> None:
         if isinstance(reply, op.Notice):
@@ -235,6 +245,68 @@ def _readable(timeout_s: float | None, *fds: int) -> list[int]:
     for fd in fds:
         poll.register(fd, select.POLLIN)
     return [fd for fd, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)]
+
+
+class Answers:
+    """The answers to one request, as they come; leaving early cancels the request."""
+
+    def __init__(
+        self,
+        client: Client,
+        request: op.Request,
+        wake: Wake | None,
+        until: Callable[[op.Reply], bool],
+        deadline: float | None,
+    ):
+        self.id = client.send(request)
+        self._client = client
+        self._request = request
+        self._wake = wake
+        self._until = until
+        #: On the monotonic clock, seconds; may be set at any time.
+        self.deadline = deadline
+        self._inbox = client.expect(self.id)
+        self._signals: deque[int] = deque()
+        self._finished = False
+
+    def __enter__(self) -> "Answers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.forget(self.id)
+        if not self._finished and not self._client.closed:
+            self._finished = True
+            with contextlib.suppress(UsageError):
+                self._client.tell(op.Cancel(self.id))
+
+    def __iter__(self) -> Iterator[op.Reply | Interrupted]:
+        while not self._finished:
+            while not self._inbox and not self._signals:
+                self._wait()
+            if self._signals:
+                yield Interrupted(self._signals.popleft())
+                continue
+            reply = self._inbox.popleft()
+            self._finished = isinstance(reply, op.Problem) or self._until(reply)
+            if isinstance(reply, op.Problem):
+                raise refusal(reply)
+            yield reply
+
+    def _wait(self) -> None:
+        """Returns when something may have arrived."""
+        if self._wake is not None or self.deadline is not None:
+            wake = [] if self._wake is None else [self._wake.fileno()]
+            ready = _readable(self._left(), self._client.fileno(), *wake)
+            if not ready and self._left() == 0:
+                raise TimedOut()
+            if self._wake is not None:
+                self._signals.extend(self._wake.take())
+            if self._client.fileno() not in ready:
+                return
+        self._client.receive(self._request)
+
+    def _left(self) -> float | None:
+        return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
 
 def _dial(state: str) -> socket.socket:

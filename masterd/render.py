@@ -25,6 +25,7 @@ COLOURS = {
     "red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36",
     "dim": "2", "bold": "1",
 }
+NOTHING: Mapping[str, str] = {}
 #: For the prefixes of nodes and tasks, in turn.
 WHEEL = ("cyan", "yellow", "green", "magenta", "blue")
 
@@ -78,10 +79,12 @@ def table(
     width: int | None = None,
     right: Sequence[str] = (),
     show_headers: bool = True,
+    painted: Mapping[str, str] = NOTHING,
 ) -> list[str]:
     """Lines of a borderless table; every cell is escaped.
 
-    ``width`` is the screen's, None cuts nothing; ``right`` names the columns set to the right.
+    ``width`` is the screen's, None cuts nothing; ``right`` names the columns set to the right;
+    ``painted`` is the text of a cell -> its colour.
     """
     lines = [[printable(cell) for cell in row] for row in rows]
     if show_headers:
@@ -92,7 +95,7 @@ def table(
         lines = _fitted(lines, width)
     widths = _widths(lines)
     aligned_right = [header in right for header in headers]
-    return [_line(line, widths, aligned_right) for line in lines]
+    return [_line(line, widths, aligned_right, painted) for line in lines]
 
 
 def _widths(lines: list[list[str]]) -> list[int]:
@@ -107,11 +110,14 @@ def _fitted(lines: list[list[str]], width: int) -> list[list[str]]:
     return [[*line[:-1], cut(line[-1], last)] for line in fitted]
 
 
-def _line(line: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+def _line(
+    line: Sequence[str], widths: Sequence[int], right: Sequence[bool], painted: Mapping[str, str]
+) -> str:
     parts = []
     for cell, width, is_right in zip(line, widths, right, strict=True):
         space = " " * (width - cells(cell))
-        parts.append(space + cell if is_right else cell + space)
+        shown = paint(cell, painted.get(cell, ""), True)
+        parts.append(space + shown if is_right else shown + space)
     return (" " * GAP).join(parts).rstrip()
 
 

@@ -27,12 +27,17 @@ GROUPS = ("look", "run", "control", "files", "nodes", "leave")
 class Command:
     """One row of the table."""
 
-    def __init__(self, group: str, names: str, where: str, options_first: bool = False):
+    def __init__(
+        self, group: str, names: str, where: str, *,
+        options_first: bool = False, signal_words: bool = False,
+    ):
         self.group = group
         self.name, *self.aliases = names.split()
         self.where = where
         #: Options end at the first word that is none: what follows belongs to somebody else.
         self.options_first = options_first
+        #: ``-9`` and ``-KILL`` mean ``--signal``.
+        self.signal_words = signal_words
 
     @cached_property
     def run(self) -> Run:
@@ -54,9 +59,9 @@ class Command:
 ROWS = (
     Command("look", "list", "looking:list_nodes"),
     Command("look", "pid", "looking:pid"),
-    Command("look", "inspect", "looking:inspect_tasks"),
+    Command("look", "inspect", "history:inspect_tasks"),
     Command("look", "logs", "logs:logs"),
-    Command("look", "events", "looking:events"),
+    Command("look", "events", "history:events"),
     Command("look", "getrusage", "looking:getrusage"),
     Command("look", "health", "looking:health"),
     Command("look", "version", "looking:version"),
@@ -65,9 +70,9 @@ ROWS = (
     Command("run", "on", "launching:on", options_first=True),
     Command("run", "use", "nodes:use"),
     Command("run", "wait", "control:wait"),
-    Command("control", "kill", "control:kill"),
+    Command("control", "kill", "control:kill", signal_words=True),
     Command("control", "sKill skill", "control:skill"),
-    Command("control", "signal", "control:signal"),
+    Command("control", "signal", "control:send_signal"),
     Command("control", "pause", "control:pause"),
     Command("control", "resume", "control:resume"),
     Command("files", "copy", "files:copy"),

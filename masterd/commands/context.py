@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from typing import TextIO
 
 from masterd import render
@@ -14,11 +15,12 @@ WIDTH = 80
 
 
 class Leave(Exception):
-    """The shell ends, with this exit status."""
+    """The shell ends, with this exit status; with ``detach`` a master of its own lives on."""
 
-    def __init__(self, status: int = 0):
+    def __init__(self, status: int = 0, *, detach: bool = False):
         super().__init__(status)
         self.status = status
+        self.detach = detach
 
 
 def _nobody(question: str) -> str:
@@ -52,7 +54,7 @@ class Context:
     @property
     def master(self) -> Client:
         """Connected at first use, and again after a connection was lost.  Raises UsageError."""
-        if self._client is None or self._client.closed:
+        if self._client is None or self._client.lost():
             self._client = self.connect(self.state)
         return self._client
 
@@ -62,8 +64,16 @@ class Context:
             self._client.close()
 
     def line(self, text: str = "") -> None:
-        """One line of data on stdout."""
+        """One line of data on stdout; the caller has escaped what came from others."""
         self.out.write(text + "\n")
+
+    def raw(self, data: bytes) -> None:
+        """Bytes of a task's output on stdout, as they are: for a stdout that is no terminal."""
+        if isinstance(self.out, TextIOWrapper):
+            self.out.flush()
+            self.out.buffer.write(data)
+        else:
+            self.out.write(data.decode("utf-8", "backslashreplace"))
 
     def note(self, text: str) -> None:
         """One line for the person, on stderr; control characters in it are escaped."""

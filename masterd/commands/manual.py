@@ -1,0 +1,70 @@
+"""docs/commands.md, made from the same table as the help.
+
+    python -m masterd.commands.manual > docs/commands.md
+"""
+
+from masterd import commands
+from masterd.commands.helping import CLOSING, TITLES
+
+OPENING = """\
+# Commands
+
+Made from the commands' own help by `python -m masterd.commands.manual`; a test keeps it so.
+
+The same commands work at the shell's prompt and as `godwit COMMAND ...` from any other shell.
+At the prompt, a line whose first word is no command runs by `/bin/sh -c` on the chosen nodes.
+
+Exit status: 0 done; 1 refused or failed, with the reason on stderr; 2 wrong usage; `wait` and
+`execute --wait` exit with the task's own code, or 128 + n for signal n; 124 the time is over;
+125 the outcome cannot be known; 130 left by Ctrl-C.
+"""
+
+JSON = """\
+## JSON for scripts
+
+Data is on stdout, everything else on stderr; numbers are exact, and what is not known is null.
+
+| command | document |
+| --- | --- |
+| `list --json` | `{"nodes": [{"name", "address", "state", "load": {...}, "can": [...], "lacks": {...}, "system", "silent_s", "tasks": [TASK]}]}` |
+| `pid`, `execute`, `kill`, `sKill`, `signal`, `pause`, `resume`, `wait` | `{"tasks": [TASK]}` |
+| `getrusage --json` | `{"nodes": [{"name", "children": {"utime_s", "stime_s", "maxrss_bytes", ...}}], "tasks": [{"task", "utime_s", "stime_s", "maxrss_bytes", "minflt", "majflt", "nvcsw", "nivcsw", ...}]}` |
+| `inspect --json` | `{"tasks": [TASK with "argv", "cwd", "env", "usage", "events", ...]}` |
+| `events --json` | `{"events": [{"at", "level", "text", "node", "task"}]}` |
+| `logs --json` | a line each: `{"task", "node", "line"}` |
+| `remove --json` | `{"tasks": [TASK], "files": [...]}` |
+
+TASK is `{"task", "node", "home", "kind", "command", "pid", "status", "exit_code", "signal",
+"reason", "epoch", "log", "name", "user", "started_at", "ended_at"}`. `state` of a node is up,
+suspect, unreachable or left; `status` of a task is starting, running, paused, frozen, held,
+exited, failed or unknown; times are seconds since 1970.
+
+A command that failed prints `{"error": {"code", "message", "hint"}}`. One that was done in part
+has its usual document, with the first fault as `"error"` and all of them as `"faults"`.
+"""
+
+
+def manual() -> str:
+    """The whole text."""
+    parts = [OPENING, "## All of them\n", *_index(), CLOSING.replace("\n", "  \n") + "\n", JSON]
+    parts += [_chapter(command) for command in commands.table().values()]
+    return "\n".join(parts)
+
+
+def _index() -> list[str]:
+    lines = []
+    for group in commands.GROUPS:
+        rows = [each for each in commands.table().values() if each.group == group]
+        lines += [f"{TITLES[group]}\n", "| command | |", "| --- | --- |"]
+        lines += [f"| [`{each.name}`](#{each.name.lower()}) | {each.summary} |" for each in rows]
+        lines.append("")
+    return lines
+
+
+def _chapter(command: commands.Command) -> str:
+    also = f"Also: {', '.join(command.aliases)}.\n\n" if command.aliases else ""
+    return f"## {command.name}\n\n{also}```text\n{command.doc}\n```\n"
+
+
+if __name__ == "__main__":
+    print(manual(), end="")
