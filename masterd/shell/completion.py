@@ -148,11 +148,11 @@ ARGUMENTS: dict[str, tuple[Offer, ...]] = {
     "NODE": (_nodes,),
     "NODES": (_nodes,),
     "TASK": (_tasks,),
-    "WHAT": (_nodes, _tasks),
+    "REFERENCE": (_nodes, _tasks),
     "SIGNAL": (_signals,),
     "SRC": (_files, _node_paths),
     "DST": (_files, _node_paths),
-    "PLACE": (_node_paths, _tasks),
+    "WHAT": (_node_paths, _tasks),
     "COMMAND": (_commands,),
 }
 #: By the option's long name.
