@@ -107,7 +107,9 @@ def closest(word: str, *, slip: bool = False) -> str | None:
     import difflib
     import shutil
 
-    near = difflib.get_close_matches(word, _WORDS, n=1, cutoff=LIKENESS)
+    # A slip keeps its first letter among the first two: move is no slip of remove.
+    likely = [name for name in _WORDS if word[:1] in name[:2]]
+    near = difflib.get_close_matches(word, likely, n=1, cutoff=LIKENESS)
     return near[0] if near and (slip or shutil.which(word) is None) else None
 
 

@@ -114,13 +114,17 @@ def wants_json(rules: Grammar, words: list[str]) -> bool:
 
 
 def spell_out_signal(words: list[str]) -> list[str]:
-    """``-9``, ``-KILL`` and ``-SIGKILL`` as ``--signal=9`` and so on; only the first of them."""
-    for position, word in enumerate(words):
-        if word == "--":
-            break
-        if len(word) > 1 and word[0] == "-" and signals.looks_like_one(word[1:]):
-            return [*words[:position], f"--signal={word[1:]}", *words[position + 1 :]]
-    return words
+    """``-9``, ``-KILL`` and ``-SIGKILL`` as ``--signal=9`` and so on."""
+    end = words.index("--") if "--" in words else len(words)
+    before = ["", *words]
+    return [
+        f"--signal={word[1:]}" if place < end and _is_signal(word, before[place]) else word
+        for place, word in enumerate(words)
+    ]
+
+
+def _is_signal(word: str, before: str) -> bool:
+    return word[:1] == "-" and before not in ("-s", "--signal") and signals.looks_like_one(word[1:])
 
 
 def wrong(rules: Grammar, message: str) -> UsageError:

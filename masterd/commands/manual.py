@@ -24,15 +24,20 @@ JSON = """\
 
 Data is on stdout, everything else on stderr; numbers are exact, and what is not known is null.
 
-| command | document |
-| --- | --- |
-| `list --json` | `{"nodes": [{"name", "address", "state", "load": {...}, "can": [...], "lacks": {...}, "system", "silent_s", "tasks": [TASK]}]}` |
-| `pid`, `execute`, `kill`, `sKill`, `signal`, `pause`, `resume`, `wait` | `{"tasks": [TASK]}` |
-| `getrusage --json` | `{"nodes": [{"name", "children": {"utime_s", "stime_s", "maxrss_bytes", ...}}], "tasks": [{"task", "utime_s", "stime_s", "maxrss_bytes", "minflt", "majflt", "nvcsw", "nivcsw", ...}]}` |
-| `inspect --json` | `{"tasks": [TASK with "argv", "cwd", "env", "usage", "events", ...]}` |
-| `events --json` | `{"events": [{"at", "level", "text", "node", "task"}]}` |
-| `logs --json` | a line each: `{"task", "node", "line"}` |
-| `remove --json` | `{"tasks": [TASK], "files": [...]}` |
+```text
+list        {"nodes": [{"name", "address", "state", "load": {...}, "can": [...], "lacks": {...},
+                        "system", "silent_s", "tasks": [TASK]}]}
+pid, execute, kill, sKill, signal, pause, resume, wait
+            {"tasks": [TASK]}
+getrusage   {"nodes": [{"name", "children": {"utime_s", "stime_s", "maxrss_bytes", ...}}],
+             "tasks": [{"task", "utime_s", "stime_s", "maxrss_bytes", "minflt", "majflt",
+                        "nvcsw", "nivcsw", "maxrss_is_bound", "node", "status"}]}
+inspect     {"tasks": [TASK with "argv", "cwd", "env", "usage", "events", ...]}
+events      {"events": [{"at", "level", "text", "node", "task"}]}
+logs        {"task", "node", "line"}                                      a line each
+copy        {"copied": {"size", "files", "path", "warnings"}}
+remove      {"tasks": [TASK], "files": [...]}
+```
 
 TASK is `{"task", "node", "home", "kind", "command", "pid", "status", "exit_code", "signal",
 "reason", "epoch", "log", "name", "user", "started_at", "ended_at"}`. `state` of a node is up,
