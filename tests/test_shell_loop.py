@@ -153,6 +153,16 @@ def test_a_bug_whose_file_cannot_be_written_is_still_one_line(
     assert "not written" in one.err.getvalue()
 
 
+def test_a_bug_while_reading_does_not_end_the_shell_but_an_endless_one_does(
+    master: FakeMaster, ran: Ran, tmp_path: Path
+) -> None:
+    bug = ValueError("odd")
+    one = shell(tmp_path, bug, "list", *[bug] * LOST, "never", typed=True)
+    assert one.run() == INTERNAL
+    assert ran.lines == ["list"]
+    assert one.err.getvalue().count("internal error: ValueError: odd") == 1 + LOST
+
+
 def test_ctrl_c_at_the_prompt_and_in_a_command_gives_a_new_prompt(
     master: FakeMaster, ran: Ran, tmp_path: Path
 ) -> None:

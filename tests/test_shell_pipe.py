@@ -29,9 +29,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": TOP}
 
 
-def shell(state: Path, text: bytes) -> "subprocess.CompletedProcess[bytes]":
+def shell(state: Path, text: bytes, *more: str) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
-        argv(state), input=text, capture_output=True, timeout=60, env=environment()
+        [*argv(state), *more], input=text, capture_output=True, timeout=60, env=environment()
     )
 
 
@@ -135,3 +135,16 @@ def test_a_master_that_goes_away_between_lines_is_one_line_each(
         told = child.stderr.read().decode().splitlines()
     assert [line.split(" in ")[0] for line in told[-2:]] == ["no master runs"] * 2
     assert child.returncode == 1
+
+
+def test_the_end_of_the_master_s_own_shell_stops_nodes_and_master(
+    master: FakeMaster, tmp_path: Path
+) -> None:
+    assert shell(tmp_path, b"echo 1\n", "owns_master").returncode == 0
+    assert [type(a).__name__ for a in master.asked[-2:]] == ["ListNodes", "StopMaster"]
+    assert getattr(master.asked[-1], "deregister", False)
+
+
+def test_detach_leaves_nodes_and_master_alone(master: FakeMaster, tmp_path: Path) -> None:
+    assert shell(tmp_path, b"detach\necho 1\n", "owns_master").returncode == 0
+    assert [type(a).__name__ for a in master.asked] == ["Attach"]

@@ -1,8 +1,10 @@
 """The line editor: GNU readline set up for this shell, and its Tab."""
 
+import locale
 import os
 import readline
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from masterd.shell.completion import Scene, complete
 
@@ -22,6 +24,11 @@ SETTINGS = (
 
 def set_up(scene: Callable[[], Scene]) -> None:
     """Settings over the person's own inputrc, which readline has read when it was imported."""
+    # Python reads and writes UTF-8 in the C locale (PEP 540); its readline module goes by the
+    # locale and would refuse to remember a line with other letters.
+    if locale.setlocale(locale.LC_CTYPE) in ("C", "POSIX"):
+        with suppress(locale.Error):
+            locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
     for setting in SETTINGS:
         readline.parse_and_bind(setting)
     readline.set_auto_history(False)

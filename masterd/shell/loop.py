@@ -23,7 +23,7 @@ INTERNAL = 125
 LONGEST_SLIP = 20
 #: Longest choice of nodes in the prompt, columns.
 CHOSEN_SHOWN = 30
-#: Ends of file in a row, after each of which leaving was refused, that are a lost terminal.
+#: Reads in a row that gave no line: then the terminal is lost, whatever it says.
 LOST = 3
 
 
@@ -37,7 +37,7 @@ class Loop:
         self._attention = attention
         self._port = ""
         self._status = 0
-        self._ends = 0
+        self._failed_reads = 0
 
     def run(self) -> int:
         """The status of the last command, as sh has it; or the one that was left with."""
@@ -52,7 +52,7 @@ class Loop:
                 if not self._lines.typed:
                     return INTERRUPTED
                 self._context.note("")
-            except BrokenPipeError:
+            except OSError:  # the terminal, or who read our output, has gone
                 return UNREAD
 
     def _step(self) -> None:
@@ -68,7 +68,7 @@ class Loop:
         try:
             line = self._attention.during(lambda: self._lines.read(self._prompt()))
         except EOFError:
-            self._ends += 1
+            self._failed_reads += 1
             return None
         except KeyboardInterrupt:
             if not self._lines.typed:
@@ -77,7 +77,16 @@ class Loop:
             self._context.note("^C")
             self._status = INTERRUPTED
             line = ""
-        self._ends = 0
+        except (Leave, OSError):
+            raise
+        except Exception as err:
+            # As in ``_do``; but a prompt that never comes is the end.
+            self._tell_bug(err)
+            self._failed_reads += 1
+            if self._failed_reads >= LOST:
+                raise Leave(INTERNAL) from err
+            return ""
+        self._failed_reads = 0
         return line
 
     def _end(self) -> None:
@@ -86,7 +95,7 @@ class Loop:
             self._context.line("exit")
             self._context.out.flush()
         status = self._attention.during(lambda: self._do("exit"))
-        if not self._lines.typed or self._ends >= LOST:
+        if not self._lines.typed or self._failed_reads >= LOST:
             raise Leave(status)
 
     def _do(self, line: str) -> int:
@@ -97,8 +106,11 @@ class Loop:
         except (Leave, BrokenPipeError):
             raise
         except (Exception, SystemExit) as err:  # noqa: BLE001 - the prompt comes back after any bug
-            self._context.note(mishaps.record(self._mishaps_file, err))
+            self._tell_bug(err)
             return INTERNAL
+
+    def _tell_bug(self, err: BaseException) -> None:
+        self._context.note(mishaps.record(self._mishaps_file, err))
 
     def _mean(self, line: str) -> int:
         match meaning(line):

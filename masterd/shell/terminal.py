@@ -79,7 +79,7 @@ class Typed:
         shown = self._display if self._display and self._display.ready else None
         with shown.aside() if shown else nullcontext():
             signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
             signal.signal(number, self._on_stop)
 
 

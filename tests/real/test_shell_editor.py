@@ -316,6 +316,46 @@ def test_ctrl_z_stops_the_shell_and_fg_brings_the_line_back(
         someone.sees("$ ")
 
 
+def test_a_terminal_that_hangs_up_ends_the_shell(master: FakeMaster, tmp_path: Path) -> None:
+    with person(tmp_path) as someone:
+        someone.sees(PROMPT)
+        heard(master)
+        someone.child.ptyproc.fileobj.close()
+        _, status = os.waitpid(someone.child.pid, 0)
+        # Or pexpect closes and waits once more.
+        someone.child.ptyproc.closed = someone.child.ptyproc.terminated = True
+    assert os.waitstatus_to_exitcode(status) == 129
+
+
+def test_without_gnu_readline_notices_come_before_the_next_prompt(
+    master: FakeMaster, tmp_path: Path
+) -> None:
+    other = f"from masterd.shell import redraw; redraw.display = lambda: None; {MAIN}"
+    with person(tmp_path, "xterm", sys.executable, "-c", other, str(tmp_path)) as someone:
+        someone.sees(PROMPT)
+        heard(master)
+        someone.types("echo ha")
+        someone.sees("echo ha")
+        master.notice("node1 went")
+        someone.types("lf\r")
+        said = someone.sees(PROMPT)
+        assert "echo half" in said
+        assert "-- node1 went" in said + someone.runs("echo 1")
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_other_letters_reach_the_nodes_in_any_locale(
+    locale: str, master: FakeMaster, tmp_path: Path
+) -> None:
+    command = (f"LC_ALL={locale}", sys.executable, "-c", MAIN, str(tmp_path))
+    with person(tmp_path, "xterm", "/usr/bin/env", *command) as someone:
+        someone.sees(PROMPT)
+        someone.types("echo Uferschnepfe äöü 鷸\r")
+        someone.sees(PROMPT)
+    sent = [asked.argv for asked in master.asked if hasattr(asked, "argv")]
+    assert sent == [("echo Uferschnepfe äöü 鷸".encode(),)]
+
+
 def test_an_idle_prompt_uses_no_processor(master: FakeMaster, tmp_path: Path) -> None:
     with person(tmp_path) as someone:
         someone.sees(PROMPT)
