@@ -14,13 +14,13 @@ class Order(Struct, frozen=True, tag_field="is", omit_defaults=True):
     """The root of what the agent sends."""
 
 
-class Start(Order, tag="Start"):
+class Start(Order, frozen=True, tag="Start"):
     """Start these; an id that the journal knows is not started again, but told of again."""
 
     specs: tuple[Spec, ...]
 
 
-class Signal(Order, tag="Signal"):
+class Signal(Order, frozen=True, tag="Signal"):
     """To each task's process group; ``whole`` to everything it ever started, SIGKILL only."""
 
     order: int
@@ -29,7 +29,7 @@ class Signal(Order, tag="Signal"):
     whole: bool = False
 
 
-class Pause(Order, tag="Pause"):
+class Pause(Order, frozen=True, tag="Pause"):
     """Freeze (cgroup freezer, or SIGSTOP to the group) or let go on."""
 
     order: int
@@ -37,18 +37,18 @@ class Pause(Order, tag="Pause"):
     resume: bool = False
 
 
-class Forget(Order, tag="Forget"):
+class Forget(Order, frozen=True, tag="Forget"):
     """End all of each task, then drop its record and log."""
 
     order: int
     tasks: tuple[str, ...]
 
 
-class Measure(Order, tag="Measure"):
+class Measure(Order, frozen=True, tag="Measure"):
     """Tell the usage of all children that ended."""
 
 
-class Stop(Order, tag="Stop"):
+class Stop(Order, frozen=True, tag="Stop"):
     """Stop clientd; with ``end_tasks`` after ending everything that runs."""
 
     end_tasks: bool = False
@@ -59,7 +59,7 @@ class Word(Struct, frozen=True, tag_field="is", omit_defaults=True):
     """The root of what the keeper tells."""
 
 
-class Facts(Word, tag="Facts"):
+class Facts(Word, frozen=True, tag="Facts"):
     """The first word to an agent: how this node was started, and what it can do."""
 
     name: str
@@ -77,20 +77,20 @@ class Facts(Word, tag="Facts"):
     roots: tuple[bytes, ...] = ()
 
 
-class Known(Word, tag="Known"):
+class Known(Word, frozen=True, tag="Known"):
     """All tasks, in as many words as it takes; ``last`` ends it."""
 
     tasks: tuple[Task, ...]
     last: bool = True
 
 
-class Changed(Word, tag="Changed"):
+class Changed(Word, frozen=True, tag="Changed"):
     """Tasks that are new or not as last told."""
 
     tasks: tuple[Task, ...]
 
 
-class Rejected(Word, tag="Rejected"):
+class Rejected(Word, frozen=True, tag="Rejected"):
     """A launch that came to nothing: the program could not be executed, the disk is full, ..."""
 
     task: str
@@ -98,11 +98,11 @@ class Rejected(Word, tag="Rejected"):
     text: str
 
 
-class Forgotten(Word, tag="Forgotten"):
+class Forgotten(Word, frozen=True, tag="Forgotten"):
     tasks: tuple[str, ...]
 
 
-class Acted(Word, tag="Acted"):
+class Acted(Word, frozen=True, tag="Acted"):
     """The answer to a numbered order; an empty code is success."""
 
     order: int
@@ -110,11 +110,11 @@ class Acted(Word, tag="Acted"):
     text: str = ""
 
 
-class Measured(Word, tag="Measured"):
+class Measured(Word, frozen=True, tag="Measured"):
     children: Usage
 
 
-class Stopping(Word, tag="Stopping"):
+class Stopping(Word, frozen=True, tag="Stopping"):
     """clientd was told to stop (SIGTERM): say goodbye to the master and exit within a second."""
 
     reason: str

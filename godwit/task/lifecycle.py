@@ -8,12 +8,12 @@ Rules:
 * what is not in the table is refused: ``advance`` is its only reader.
 """
 
-from enum import Enum
+from enum import StrEnum
 
 from godwit.errors import TaskError
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """Where a task is in its life; the value is what users and scripts read."""
 
     STARTING = "starting"
@@ -36,7 +36,7 @@ class Status(str, Enum):
         return self in (Status.RUNNING, Status.PAUSED, Status.FROZEN, Status.HELD)
 
 
-class Cause(str, Enum):
+class Cause(StrEnum):
     """What moves a task from one status to another."""
 
     STARTED = "started"

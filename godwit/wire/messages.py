@@ -43,7 +43,7 @@ class Message(Struct, frozen=True, tag_field="is", omit_defaults=True):
 # ---- opening -------------------------------------------------------------------------------
 
 
-class Hello(Message, tag="Hello"):
+class Hello(Message, frozen=True, tag="Hello"):
     """A node's first words, whoever dialled."""
 
     version: int
@@ -63,7 +63,7 @@ class Hello(Message, tag="Hello"):
     system: str = ""
 
 
-class Adopt(Message, tag="Adopt"):
+class Adopt(Message, frozen=True, tag="Adopt"):
     """A master's first words to a node that waits for one; the node answers with its Hello."""
 
     version: int
@@ -72,14 +72,14 @@ class Adopt(Message, tag="Adopt"):
     channel: Literal["control", "stream"] = "control"
 
 
-class Welcome(Message, tag="Welcome"):
+class Welcome(Message, frozen=True, tag="Welcome"):
     """The master takes the node."""
 
     master: str
     beat_s: float = 2.0
 
 
-class Refuse(Message, tag="Refuse"):
+class Refuse(Message, frozen=True, tag="Refuse"):
     """Either end declines; the connection ends."""
 
     code: str
@@ -89,20 +89,20 @@ class Refuse(Message, tag="Refuse"):
 # ---- node to master, control ---------------------------------------------------------------
 
 
-class Report(Message, tag="Report"):
+class Report(Message, frozen=True, tag="Report"):
     """The node's whole pid map, in as many messages as it takes; ``last`` ends it."""
 
     tasks: tuple[Task, ...]
     last: bool = True
 
 
-class Changed(Message, tag="Changed"):
+class Changed(Message, frozen=True, tag="Changed"):
     """Tasks that are new or not as last reported."""
 
     tasks: tuple[Task, ...]
 
 
-class Rejected(Message, tag="Rejected"):
+class Rejected(Message, frozen=True, tag="Rejected"):
     """These launches were refused by the node or the kernel; no task came of them."""
 
     tasks: tuple[str, ...]
@@ -110,20 +110,20 @@ class Rejected(Message, tag="Rejected"):
     text: str
 
 
-class Forgotten(Message, tag="Forgotten"):
+class Forgotten(Message, frozen=True, tag="Forgotten"):
     """The node no longer keeps these tasks, nor their logs."""
 
     tasks: tuple[str, ...]
 
 
-class Beat(Message, tag="Beat"):
+class Beat(Message, frozen=True, tag="Beat"):
     """I am here, and this busy."""
 
     load: Load
     children: Usage = Usage()
 
 
-class Done(Message, tag="Done"):
+class Done(Message, frozen=True, tag="Done"):
     """The answer to a numbered order; an empty code is success."""
 
     order: int
@@ -131,7 +131,7 @@ class Done(Message, tag="Done"):
     text: str = ""
 
 
-class Copied(Message, tag="Copied"):
+class Copied(Message, frozen=True, tag="Copied"):
     """The answer to a Transfer that went well."""
 
     order: int
@@ -141,7 +141,7 @@ class Copied(Message, tag="Copied"):
     warnings: tuple[str, ...] = ()
 
 
-class Measured(Message, tag="Measured"):
+class Measured(Message, frozen=True, tag="Measured"):
     """The answer to Measure: usage of tasks that run, and of all children that ended."""
 
     order: int
@@ -149,7 +149,7 @@ class Measured(Message, tag="Measured"):
     tasks: dict[str, Usage] = {}
 
 
-class Leaving(Message, tag="Leaving"):
+class Leaving(Message, frozen=True, tag="Leaving"):
     """This node stops now, on purpose; its tasks go on or have been ended, as it says."""
 
     reason: str
@@ -159,7 +159,7 @@ class Leaving(Message, tag="Leaving"):
 # ---- master to node, control ---------------------------------------------------------------
 
 
-class Launch(Message, tag="Launch"):
+class Launch(Message, frozen=True, tag="Launch"):
     """Start one spec once for each task id; an id seen before is not started again."""
 
     spec: Spec
@@ -168,7 +168,7 @@ class Launch(Message, tag="Launch"):
     streams: tuple[int, ...] = ()
 
 
-class Signal(Message, tag="Signal"):
+class Signal(Message, frozen=True, tag="Signal"):
     """Send a signal to each task's process group; ``whole`` reaches all it ever started."""
 
     order: int
@@ -177,7 +177,7 @@ class Signal(Message, tag="Signal"):
     whole: bool = False
 
 
-class Pause(Message, tag="Pause"):
+class Pause(Message, frozen=True, tag="Pause"):
     """Stop tasks where they are, or let them go on."""
 
     order: int
@@ -185,21 +185,21 @@ class Pause(Message, tag="Pause"):
     resume: bool = False
 
 
-class Forget(Message, tag="Forget"):
+class Forget(Message, frozen=True, tag="Forget"):
     """End these tasks if they run, then drop their records and logs."""
 
     order: int
     tasks: tuple[str, ...]
 
 
-class Measure(Message, tag="Measure"):
+class Measure(Message, frozen=True, tag="Measure"):
     """What do these tasks use now?  None named: all that run."""
 
     order: int
     tasks: tuple[str, ...] = ()
 
 
-class Erase(Message, tag="Erase"):
+class Erase(Message, frozen=True, tag="Erase"):
     """Delete a file or folder."""
 
     order: int
@@ -207,7 +207,7 @@ class Erase(Message, tag="Erase"):
     recursive: bool = False
 
 
-class Transfer(Message, tag="Transfer"):
+class Transfer(Message, frozen=True, tag="Transfer"):
     """Send or receive a file or folder over a bulk connection that shows this ticket.
 
     ``address`` is whom to dial: ``HOST:PORT``, or ``master``; empty waits for the other side's
@@ -221,14 +221,14 @@ class Transfer(Message, tag="Transfer"):
     address: str = ""
 
 
-class Listening(Message, tag="Listening"):
+class Listening(Message, frozen=True, tag="Listening"):
     """Where this node waits for the bulk connection of a transfer."""
 
     order: int
     port: int
 
 
-class Moved(Message, tag="Moved"):
+class Moved(Message, frozen=True, tag="Moved"):
     """How far a transfer is, in bytes; at most a few a second."""
 
     order: int
@@ -236,13 +236,13 @@ class Moved(Message, tag="Moved"):
     total: int
 
 
-class Abandon(Message, tag="Abandon"):
+class Abandon(Message, frozen=True, tag="Abandon"):
     """The transfer with this order number is no longer wanted."""
 
     order: int
 
 
-class Follow(Message, tag="Follow"):
+class Follow(Message, frozen=True, tag="Follow"):
     """Stream a task's log from byte ``offset``, or its last ``lines``, or what came ``since``."""
 
     stream: int
@@ -255,26 +255,26 @@ class Follow(Message, tag="Follow"):
     live: bool = False
 
 
-class Unfollow(Message, tag="Unfollow"):
+class Unfollow(Message, frozen=True, tag="Unfollow"):
     """Nobody reads this stream any more."""
 
     stream: int
 
 
-class Dismiss(Message, tag="Dismiss"):
+class Dismiss(Message, frozen=True, tag="Dismiss"):
     """Deregistered: end all tasks, say Done, and stop."""
 
     order: int
 
 
-class Heard(Message, tag="Heard"):
+class Heard(Message, frozen=True, tag="Heard"):
     """The master got the Beat; so a node knows that its master is there."""
 
 
 # ---- stream --------------------------------------------------------------------------------
 
 
-class Chunk(Message, tag="Chunk"):
+class Chunk(Message, frozen=True, tag="Chunk"):
     """Bytes of a log, starting at ``offset``."""
 
     stream: int
@@ -282,7 +282,7 @@ class Chunk(Message, tag="Chunk"):
     data: bytes
 
 
-class Ended(Message, tag="Ended"):
+class Ended(Message, frozen=True, tag="Ended"):
     """The stream is complete up to ``offset``; a code says why when it was cut short."""
 
     stream: int
@@ -291,7 +291,7 @@ class Ended(Message, tag="Ended"):
     text: str = ""
 
 
-class Credit(Message, tag="Credit"):
+class Credit(Message, frozen=True, tag="Credit"):
     """The reader took this many bytes; as many more may be sent."""
 
     stream: int

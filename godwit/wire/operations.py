@@ -77,7 +77,7 @@ class Request(Message, frozen=True):
     id: int
 
 
-class Attach(Request, tag="Attach"):
+class Attach(Request, frozen=True, tag="Attach"):
     """The first request on every connection; answered by Attached."""
 
     version: int
@@ -85,19 +85,19 @@ class Attach(Request, tag="Attach"):
     notices: bool = False
 
 
-class ListNodes(Request, tag="ListNodes"):
+class ListNodes(Request, frozen=True, tag="ListNodes"):
     """Nodes with their tasks; ``nodes`` is a reference: name, @a,b, @web[1-20], all."""
 
     nodes: str = "all"
 
 
-class ListTasks(Request, tag="ListTasks"):
+class ListTasks(Request, frozen=True, tag="ListTasks"):
     """Tasks by reference: id, unique prefix of one, NODE:PID, pid."""
 
     tasks: tuple[str, ...]
 
 
-class Execute(Request, tag="Execute"):
+class Execute(Request, frozen=True, tag="Execute"):
     """Start ``count`` copies of a command on each of the nodes."""
 
     nodes: str
@@ -114,7 +114,7 @@ class Execute(Request, tag="Execute"):
     follow: bool = False
 
 
-class FollowLogs(Request, tag="FollowLogs"):
+class FollowLogs(Request, frozen=True, tag="FollowLogs"):
     """Stream the logs of tasks; Output and OutputEnd for each, then one Tasks at the end."""
 
     tasks: tuple[str, ...]
@@ -123,18 +123,18 @@ class FollowLogs(Request, tag="FollowLogs"):
     live: bool = False
 
 
-class Took(Request, tag="Took"):
+class Took(Request, frozen=True, tag="Took"):
     """The client has written out ``count`` bytes of ``task``'s stream; no answer."""
 
     task: str
     count: int
 
 
-class Cancel(Request, tag="Cancel"):
+class Cancel(Request, frozen=True, tag="Cancel"):
     """The client no longer wants the answer to request ``id``; no answer."""
 
 
-class SignalTasks(Request, tag="SignalTasks"):
+class SignalTasks(Request, frozen=True, tag="SignalTasks"):
     """Send a signal; ``whole`` reaches everything the task ever started.  Answered by Tasks."""
 
     tasks: tuple[str, ...]
@@ -142,47 +142,47 @@ class SignalTasks(Request, tag="SignalTasks"):
     whole: bool = False
 
 
-class PauseTasks(Request, tag="PauseTasks"):
+class PauseTasks(Request, frozen=True, tag="PauseTasks"):
     """Stop tasks where they are, or let them go on.  Answered by Tasks."""
 
     tasks: tuple[str, ...]
     resume: bool = False
 
 
-class ForgetTasks(Request, tag="ForgetTasks"):
+class ForgetTasks(Request, frozen=True, tag="ForgetTasks"):
     """End tasks and drop their records and logs.  Answered by Tasks (as they last were)."""
 
     tasks: tuple[str, ...]
 
 
-class AwaitTasks(Request, tag="AwaitTasks"):
+class AwaitTasks(Request, frozen=True, tag="AwaitTasks"):
     """Answered by Tasks when all have ended, or by Problem ``timeout``."""
 
     tasks: tuple[str, ...]
     timeout_s: float | None = None
 
 
-class MeasureUsage(Request, tag="MeasureUsage"):
+class MeasureUsage(Request, frozen=True, tag="MeasureUsage"):
     """Usage of a node and all its tasks, or of one task; empty: everything."""
 
     about: str = ""
 
 
-class EraseFile(Request, tag="EraseFile"):
+class EraseFile(Request, frozen=True, tag="EraseFile"):
     """Delete a file or folder on a node."""
 
     place: Place
     recursive: bool = False
 
 
-class Copy(Request, tag="Copy"):
+class Copy(Request, frozen=True, tag="Copy"):
     """Copy a file or folder; where one side is local, Ticket comes first, then CopyDone."""
 
     source: Place
     target: Place
 
 
-class Register(Request, tag="Register"):
+class Register(Request, frozen=True, tag="Register"):
     """Adopt a node that waits for a master at host:port."""
 
     host: str
@@ -190,13 +190,13 @@ class Register(Request, tag="Register"):
     name: str
 
 
-class Deregister(Request, tag="Deregister"):
+class Deregister(Request, frozen=True, tag="Deregister"):
     """End the tasks of these nodes and the nodes' daemons; Progress for each, then Ok."""
 
     nodes: str
 
 
-class History(Request, tag="History"):
+class History(Request, frozen=True, tag="History"):
     """The newest ``limit`` events, of one node or task if named; ``live`` goes on."""
 
     about: str = ""
@@ -204,7 +204,7 @@ class History(Request, tag="History"):
     live: bool = False
 
 
-class StopMaster(Request, tag="StopMaster"):
+class StopMaster(Request, frozen=True, tag="StopMaster"):
     """Stop the master; with ``deregister`` every node first, Progress for each, then Ok."""
 
     deregister: bool = False
@@ -219,7 +219,7 @@ class Reply(Message, frozen=True):
     id: int
 
 
-class Attached(Reply, tag="Attached"):
+class Attached(Reply, frozen=True, tag="Attached"):
     """Who answers."""
 
     master: str
@@ -229,25 +229,25 @@ class Attached(Reply, tag="Attached"):
     state: str
 
 
-class Nodes(Reply, tag="Nodes"):
+class Nodes(Reply, frozen=True, tag="Nodes"):
     nodes: tuple[NodeView, ...]
 
 
-class Tasks(Reply, tag="Tasks"):
+class Tasks(Reply, frozen=True, tag="Tasks"):
     """The tasks acted on, and what could not be done."""
 
     tasks: tuple[TaskView, ...]
     faults: tuple[Fault, ...] = ()
 
 
-class Launched(Reply, tag="Launched"):
+class Launched(Reply, frozen=True, tag="Launched"):
     """What came of a launch whose output is followed."""
 
     tasks: tuple[TaskView, ...]
     faults: tuple[Fault, ...] = ()
 
 
-class Output(Reply, tag="Output"):
+class Output(Reply, frozen=True, tag="Output"):
     """Bytes of a task's log, starting at ``offset``; to be acknowledged by Took."""
 
     task: str
@@ -256,7 +256,7 @@ class Output(Reply, tag="Output"):
     node: str = ""
 
 
-class OutputEnd(Reply, tag="OutputEnd"):
+class OutputEnd(Reply, frozen=True, tag="OutputEnd"):
     """No more output of this task; a code says why when it was cut short."""
 
     task: str
@@ -272,20 +272,20 @@ class NodeUsage(Struct, frozen=True):
     children: Usage
 
 
-class Usages(Reply, tag="Usages"):
+class Usages(Reply, frozen=True, tag="Usages"):
     nodes: tuple[NodeUsage, ...]
     tasks: tuple[TaskView, ...]
     faults: tuple[Fault, ...] = ()
 
 
-class Ticket(Reply, tag="Ticket"):
+class Ticket(Reply, frozen=True, tag="Ticket"):
     """Open a bulk connection to the master's Unix socket and show this."""
 
     ticket: str
     role: Literal["send", "receive"]
 
 
-class Progress(Reply, tag="Progress"):
+class Progress(Reply, frozen=True, tag="Progress"):
     """Something on the way: a line, or bytes of a transfer."""
 
     text: str = ""
@@ -293,7 +293,7 @@ class Progress(Reply, tag="Progress"):
     total: int = 0
 
 
-class CopyDone(Reply, tag="CopyDone"):
+class CopyDone(Reply, frozen=True, tag="CopyDone"):
     """The receiving side has everything under its final name."""
 
     size: int = 0
@@ -302,16 +302,16 @@ class CopyDone(Reply, tag="CopyDone"):
     warnings: tuple[str, ...] = ()
 
 
-class Events(Reply, tag="Events"):
+class Events(Reply, frozen=True, tag="Events"):
     events: tuple[Event, ...]
     more: bool = False
 
 
-class Ok(Reply, tag="Ok"):
+class Ok(Reply, frozen=True, tag="Ok"):
     text: str = ""
 
 
-class Problem(Reply, tag="Problem"):
+class Problem(Reply, frozen=True, tag="Problem"):
     """The request failed as a whole."""
 
     code: str
@@ -321,7 +321,7 @@ class Problem(Reply, tag="Problem"):
     exit_status: int = 1
 
 
-class Notice(Reply, tag="Notice"):
+class Notice(Reply, frozen=True, tag="Notice"):
     """Something happened that a person at a prompt wants to hear."""
 
     event: Event

@@ -1,0 +1,586 @@
+"""The master's brain: events in, actions out.  No I/O, no clock, no randomness of its own.
+
+It is made of parts, each with one idea (nodes, launches, follows, copies, waits, orders,
+history), that share the registry; this module only says which part hears of what.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from godwit.errors import UsageError
+from godwit.task.lifecycle import Status
+from godwit.task.record import Task
+from godwit.wire import messages as wire
+from godwit.wire import operations as op
+from masterd import actions as do
+from masterd import events as on
+from masterd.copies import Copies, Role
+from masterd.follows import Follows
+from masterd.history import History
+from masterd.launches import MOST, Launches
+from masterd.nodes import Nodes, describe_end
+from masterd.orders import Gather, Orders, unreachable
+from masterd.references import choose_nodes, choose_task, choose_tasks
+from masterd.registry import Node, Registry, State
+from masterd.waits import Waits
+
+#: Seconds a node has to end its tasks and itself: the keeper's grace and some more.
+DISMISS_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this master is, and where it can be found."""
+
+    master: str
+    address: str
+    version: str
+    pid: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """The randomness that the core is given."""
+
+    jitter: Callable[[], float]
+    task_id: Callable[[], str]
+    ticket: Callable[[], str]
+
+
+class Master:
+    """The core.  ``handle`` is its only way in, ``deadline`` says when it wants a Tick."""
+
+    def __init__(self, identity: Identity, chance: Chance):
+        self.identity = identity
+        self.registry = Registry()
+        self.history = History()
+        self.orders = Orders()
+        self.nodes = Nodes(self.registry, self.history, identity.master, chance.jitter)
+        self.launches = Launches(self.registry, chance.task_id)
+        self.follows = Follows(self.registry)
+        self.waits = Waits(self.registry)
+        self.copies = Copies(self.orders, chance.ticket)
+        #: Operators that have said Attach.
+        self._attached: set[int] = set()
+        self._now = 0.0
+        self._wall = 0.0
+
+    # ---- the way in ------------------------------------------------------------------------
+
+    def handle(self, event: on.Event, now: float, wall: float) -> list[do.Action]:
+        """What is to be done now that ``event`` happened.
+
+        ``now`` is monotonic seconds; ``wall`` seconds since 1970, for display only.
+        """
+        self._now, self._wall = now, wall
+        done: list[do.Action] = []
+        for action in self._handle(event):
+            done.append(action)
+            # Some answers set more in motion.
+            if isinstance(action, do.Answer) and isinstance(action.reply, op.Launched):
+                done += self.follows.launched(action.operator, action.reply)
+        return done
+
+    def deadline(self) -> float:
+        """Monotonic second at which a Tick is wanted; infinity: none."""
+        return min(
+            self.nodes.deadline(), self.launches.deadline(), self.waits.deadline(),
+            self.orders.deadline(),
+        )
+
+    def _handle(self, event: on.Event) -> Iterator[do.Action]:
+        now, wall = self._now, self._wall
+        match event:
+            case on.Received(link, message):
+                yield from self._received(link, message)
+            case on.Asked(operator, request):
+                yield from self._asked(operator, request)
+            case on.LinkAccepted(link, peer):
+                self.nodes.accepted(link, peer)
+            case on.LinkOpened(link, node, channel):
+                yield from self.nodes.opened(link, node, channel)
+            case on.DialFailed(node, channel, reason):
+                yield from self.nodes.dial_failed(node, channel, reason, now, wall)
+            case on.LinkClosed(link, reason):
+                found = self.registry.by_link(link)
+                yield from self.nodes.closed(link, reason, now, wall)
+                if found is not None and found[1] == "control":
+                    yield from self.orders.lost(found[0])
+            case on.OperatorGone(operator):
+                yield from self._gone(operator)
+            case on.BulkOpened(bulk, show):
+                yield from self.copies.bulk_opened(bulk, show)
+            case on.BulkFailed(ticket, reason):
+                yield from self.copies.bulk_failed(ticket, reason)
+            case on.Tick():
+                yield from self.nodes.silent(now, wall)
+                yield from self.nodes.call(now)
+                yield from self.launches.late(now)
+                yield from self.orders.late(now)
+                yield from self.waits.late(now)
+
+    def _note(
+        self, text: str, *, node: str = "", task: str = "", notice: bool = False
+    ) -> Iterator[do.Action]:
+        yield from self.history.add(
+            self._wall, "info", text, node=node, task=task, notice=notice
+        )
+
+    # ---- what nodes say --------------------------------------------------------------------
+
+    def _received(self, link: int, message: wire.Message) -> Iterator[do.Action]:
+        if self.nodes.is_opening(link):
+            up_before = {n.name: n.stream for n in self.registry.nodes.values()}
+            yield from self.nodes.hello(link, message, self._now, self._wall)
+            for node in self.registry.nodes.values():
+                if node.stream == link and up_before.get(node.name) != link:
+                    yield from self.follows.stream_up(node)
+            return
+        found = self.registry.by_link(link)
+        if found is None:
+            return  # what was still in a connection that we closed
+        node = found[0]
+        yield from self.nodes.heard(node, self._now, self._wall)
+        yield from self._said(node, message)
+
+    def _said(self, node: Node, message: wire.Message) -> Iterator[do.Action]:
+        match message:
+            case wire.Beat(load, children):
+                node.load, node.children = load, children
+                if node.control is not None:
+                    yield do.Send(node.control, wire.Heard())
+            case wire.Chunk():
+                yield from self.follows.chunk(node, message)
+            case wire.Ended():
+                yield from self.follows.ended(node, message)
+            case wire.Changed(tasks):
+                yield from self._changed(node, tasks)
+            case wire.Report(tasks, last):
+                node.reporting.update(task.id for task in tasks)
+                yield from self._changed(node, tasks)
+                if last:
+                    yield from self._reported(node)
+            case wire.Rejected():
+                yield from self.launches.rejected(node, message)
+            case wire.Forgotten(tasks):
+                for task in tasks:
+                    yield from self._forget(node, task)
+            case wire.Done(order) | wire.Measured(order) | wire.Copied(order):
+                yield from self.orders.answered(node, order, message)
+            case wire.Listening():
+                yield from self.copies.listening(node, message, self._now)
+            case wire.Moved():
+                yield from self.copies.moved(node, message)
+            case wire.Leaving():
+                dismissed = node.dismissing
+                yield from self.nodes.leaving(node, message, self._wall)
+                if dismissed:
+                    yield from self.orders.lost(node)
+
+    def _changed(self, node: Node, tasks: tuple[Task, ...]) -> Iterator[do.Action]:
+        for task in tasks:
+            other = self.registry.where.get(task.id)
+            if other is not None and other is not node:
+                # A node speaks only for itself.
+                yield from self.history.add(
+                    self._wall, "warning",
+                    f"{node.name} told of {task.id}, which is on {other.name}: not believed",
+                    node=node.name, task=task.id,
+                )
+                continue
+            yield from self._update(node, task)
+
+    def _update(self, node: Node, task: Task) -> Iterator[do.Action]:
+        before = node.tasks.get(task.id)
+        if before == task:
+            return
+        self.registry.put(node, task)
+        yield do.KeepTask(node.name, task)
+        yield from self._tell_of(node, before, task)
+        yield from self.launches.changed(task)
+        yield from self.waits.changed(task)
+        yield from self.follows.changed(task)
+
+    def _tell_of(self, node: Node, before: Task | None, task: Task) -> Iterator[do.Action]:
+        if before is not None and before.status is task.status:
+            return
+        if task.status.ended or task.status is Status.UNKNOWN:
+            known = before is not None and before.status is not Status.STARTING
+            yield from self._note(
+                describe_end(node.name, task), node=node.name, task=task.id,
+                notice=not task.spec.oneoff and (known or before is not None),
+            )
+        elif before is None or before.status is Status.STARTING:
+            yield from self._note(
+                f"{task.id} runs on {node.name} as pid {task.pid}: {task.spec.command[:80]}",
+                node=node.name, task=task.id,
+            )
+        else:
+            yield from self._note(
+                f"{task.id} on {node.name} is {task.status.value}", node=node.name, task=task.id
+            )
+
+    def _reported(self, node: Node) -> Iterator[do.Action]:
+        """The pid map is whole: what it does not name is no longer there."""
+        yield from self.launches.reported(node)
+        for task in [t for t in node.tasks if t not in node.reporting]:
+            if node.tasks[task].status not in (Status.STARTING, Status.FAILED):
+                yield from self._forget(node, task)
+        node.reporting.clear()
+
+    def _forget(self, node: Node, task: str) -> Iterator[do.Action]:
+        known = node.tasks.get(task)
+        if known is None:
+            return
+        self.registry.drop(task)
+        yield do.DropTask(task)
+        yield from self.follows.forgotten(task)
+        yield from self.waits.changed(known)
+
+    # ---- what operators ask ----------------------------------------------------------------
+
+    def _asked(self, operator: int, request: op.Request) -> Iterator[do.Action]:
+        if operator not in self._attached and not isinstance(request, op.Attach):
+            yield do.Answer(
+                operator, op.Problem(request.id, "order", "Attach comes first", exit_status=2)
+            )
+            return
+        try:
+            yield from self._do(operator, request)
+        except UsageError as err:
+            yield do.Answer(operator, op.Problem(
+                request.id, err.code, err.message, err.hint, err.exit_status
+            ))
+
+    def _do(self, operator: int, request: op.Request) -> Iterator[do.Action]:
+        match request:
+            case op.Attach():
+                yield from self._attach(operator, request)
+            case op.ListNodes(nodes=nodes):
+                chosen = self._nodes(nodes)
+                views = tuple(self.registry.node_view(node, self._now) for node in chosen)
+                yield do.Answer(operator, op.Nodes(request.id, views))
+            case op.ListTasks(tasks=tasks):
+                found, faults = self._tasks(tasks)
+                yield from self._answer_tasks(operator, request.id, found, faults)
+            case op.Execute():
+                yield from self._execute(operator, request)
+            case op.FollowLogs(tasks=tasks):
+                found, faults = self._tasks(tasks)
+                yield from self.follows.begin(operator, request, found, faults)
+            case op.Took():
+                yield from self.follows.took(operator, request)
+            case op.Cancel():
+                yield from self._cancel(operator, request.id)
+            case op.SignalTasks(tasks=tasks, number=number, whole=whole):
+                yield from self._each_task(
+                    operator, request.id, tasks,
+                    lambda order, task: wire.Signal(order, (task,), number, whole),
+                )
+            case op.PauseTasks(tasks=tasks, resume=resume):
+                yield from self._each_task(
+                    operator, request.id, tasks,
+                    lambda order, task: wire.Pause(order, (task,), resume),
+                )
+            case op.ForgetTasks(tasks=tasks):
+                yield from self._each_task(
+                    operator, request.id, tasks, lambda order, task: wire.Forget(order, (task,)),
+                )
+            case op.AwaitTasks(tasks=tasks):
+                found, faults = self._tasks(tasks)
+                if faults:
+                    raise UsageError(faults[0].message, code=faults[0].code, hint=faults[0].hint)
+                yield from self.waits.begin(operator, request, found, self._now)
+            case op.MeasureUsage():
+                yield from self._measure(operator, request)
+            case op.EraseFile():
+                yield from self._erase(operator, request)
+            case op.Copy():
+                yield from self._copy(operator, request)
+            case op.Register():
+                yield from self._register(operator, request)
+            case op.Deregister(nodes=nodes):
+                chosen = [n for n in self._nodes(nodes) if n.state is not State.LEFT]
+                yield from self._dismiss(
+                    operator, request.id, chosen,
+                    lambda: iter((do.Answer(operator, op.Ok(request.id)),)),
+                )
+            case op.History():
+                yield from self._history(operator, request)
+            case op.StopMaster():
+                yield from self._stop(operator, request)
+
+    def _attach(self, operator: int, request: op.Attach) -> Iterator[do.Action]:
+        if request.version != op.VERSION:
+            raise UsageError(
+                f"this master speaks version {op.VERSION} to its shell, not {request.version}",
+                code="version",
+            )
+        self._attached.add(operator)
+        if request.notices:
+            self.history.listen(operator, request.id)
+        me = self.identity
+        yield do.Answer(
+            operator, op.Attached(request.id, me.master, me.address, me.version, me.pid, me.state)
+        )
+
+    def _gone(self, operator: int) -> Iterator[do.Action]:
+        self._attached.discard(operator)
+        self.history.gone(operator)
+        self.waits.cancel(operator)
+        yield from self.follows.cancel(operator)
+        yield from self.copies.cancel(operator)
+
+    def _cancel(self, operator: int, request: int) -> Iterator[do.Action]:
+        self.history.cancel(operator, request)
+        self.waits.cancel(operator, request)
+        yield from self.follows.cancel(operator, request)
+        yield from self.copies.cancel(operator, request)
+
+    # ---- references ------------------------------------------------------------------------
+
+    def _nodes(self, reference: str) -> list[Node]:
+        """The nodes meant.  `all` leaves out those that left."""
+        known = self.registry.nodes
+        names = [n for n in known if reference != "all" or known[n].state is not State.LEFT]
+        return [known[n] for n in choose_nodes(reference, names, self.registry.addresses())]
+
+    def _node(self, name: str) -> Node:
+        chosen = self._nodes(name)
+        if len(chosen) != 1:
+            raise UsageError(f"{name!r} is {len(chosen)} nodes, wanted is one", code="bad-nodes")
+        return chosen[0]
+
+    def _tasks(self, references: tuple[str, ...]) -> tuple[list[str], list[op.Fault]]:
+        return choose_tasks(references, self.registry.all_tasks())
+
+    def _answer_tasks(
+        self, operator: int, number: int, tasks: list[str], faults: list[op.Fault]
+    ) -> Iterator[do.Action]:
+        views = tuple(self.registry.view(task) for task in tasks if task in self.registry.where)
+        yield do.Answer(operator, op.Tasks(number, views, tuple(faults)))
+
+    # ---- tasks -----------------------------------------------------------------------------
+
+    def _execute(self, operator: int, request: op.Execute) -> Iterator[do.Action]:
+        if not 1 <= request.count <= MOST:
+            raise UsageError(
+                f"a count of {request.count} is not between 1 and {MOST}", code="bad-count",
+                exit_status=2,
+            )
+        if not request.argv:
+            raise UsageError("there is no command to run", code="usage", exit_status=2)
+        nodes = self._nodes(request.nodes)
+        if not nodes:
+            raise UsageError(
+                "there are no nodes yet", code="no-such-node",
+                hint="start one: clientd --name NODE --master HOST:PORT",
+            )
+        reading = self.follows.with_launch(operator, request) if request.follow else None
+
+        def stream(task: str, node: Node) -> int:
+            assert reading is not None
+            return self.follows.stream(reading, task, node)
+
+        for action in self.launches.begin(
+            operator, request, nodes, self._now, self._wall, stream
+        ):
+            if isinstance(action, do.Answer) and isinstance(action.reply, op.Tasks):
+                self.follows.refused(operator, request.id)
+            yield action
+
+    def _each_task(
+        self, operator: int, number: int, references: tuple[str, ...],
+        make: Callable[[int, str], wire.Message],
+    ) -> Iterator[do.Action]:
+        """One order for each task; one answer when all are in, with the tasks as they then are."""
+        tasks, faults = self._tasks(references)
+        before = {task: self.registry.view(task) for task in tasks}
+
+        def finish() -> Iterator[do.Action]:
+            where = self.registry.where
+            views = tuple(self.registry.view(t) if t in where else before[t] for t in tasks)
+            bad = {fault.about for fault in faults}
+            good = tuple(view for view in views if view.task.id not in bad)
+            yield do.Answer(operator, op.Tasks(number, good, tuple(faults)))
+
+        gather = Gather(len(tasks), finish)
+        if not tasks:
+            yield from finish()
+        for task in tasks:
+            node = self.registry.where[task]
+
+            def then(answer: wire.Message, task: str = task, node: Node = node) -> Iterator[do.Action]:
+                assert isinstance(answer, wire.Done)
+                if answer.code:
+                    where = f"{task} on {node.name}: {answer.text}"
+                    faults.append(op.Fault(task, answer.code, where))
+                yield from gather.one()
+
+            order = self.orders.number()
+            yield from self.orders.send(node, make(order, task), order, self._now, then)
+
+    def _measure(self, operator: int, request: op.MeasureUsage) -> Iterator[do.Action]:
+        nodes, wanted = self._to_measure(request.about)
+        usages: dict[str, op.NodeUsage] = {}
+        live: dict[str, wire.Measured] = {}
+        faults: list[op.Fault] = []
+
+        def finish() -> Iterator[do.Action]:
+            views = []
+            for node in nodes:
+                fresh = live[node.name].tasks if node.name in live else {}
+                for task in tuple(node.tasks.values()):
+                    if wanted is None or task.id == wanted:
+                        used = fresh.get(task.id) if not task.status.ended else task.usage
+                        view = self.registry.view(task.id)
+                        views.append(replace(view, task=replace(view.task, usage=used)))
+            shown = tuple(usages[node.name] for node in nodes) if wanted is None else ()
+            yield do.Answer(operator, op.Usages(request.id, shown, tuple(views), tuple(faults)))
+
+        gather = Gather(len(nodes), finish)
+        if not nodes:
+            yield from finish()
+        for node in nodes:
+
+            def then(answer: wire.Message, node: Node = node) -> Iterator[do.Action]:
+                if isinstance(answer, wire.Measured):
+                    live[node.name] = answer
+                    node.children = answer.children
+                elif isinstance(answer, wire.Done):
+                    faults.append(op.Fault(node.name, answer.code, answer.text))
+                usages[node.name] = op.NodeUsage(node.name, node.children)
+                yield from gather.one()
+
+            order = self.orders.number()
+            asked = (wanted,) if wanted else ()
+            yield from self.orders.send(node, wire.Measure(order, asked), order, self._now, then)
+
+    def _to_measure(self, about: str) -> tuple[list[Node], str | None]:
+        """The nodes to ask, and the one task that is wanted if it is one."""
+        if not about:
+            return self._nodes("all"), None
+        try:
+            return self._nodes(about), None
+        except UsageError as no_node:
+            try:
+                task = choose_task(about, self.registry.all_tasks())
+            except UsageError as no_task:
+                if no_task.code == "ambiguous":
+                    raise
+                raise UsageError(
+                    f"no node and no task {about!r}", code="no-such-task", hint=no_node.hint
+                ) from no_task
+            return [self.registry.where[task]], task
+
+    # ---- files -----------------------------------------------------------------------------
+
+    def _erase(self, operator: int, request: op.EraseFile) -> Iterator[do.Action]:
+        node = self._node(request.place.node)
+
+        def then(answer: wire.Message) -> Iterator[do.Action]:
+            assert isinstance(answer, wire.Done)
+            if answer.code:
+                text = f"{node.name}: {answer.text}"
+                yield do.Answer(operator, op.Problem(request.id, answer.code, text))
+                return
+            shown = request.place.path.decode("utf-8", "backslashreplace")
+            yield from self._note(f"removed {node.name}:{shown}", node=node.name)
+            yield do.Answer(operator, op.Ok(request.id))
+
+        order = self.orders.number()
+        erase = wire.Erase(order, request.place.path, request.recursive)
+        yield from self.orders.send(node, erase, order, self._now, then, within_s=600.0)
+
+    def _copy(self, operator: int, request: op.Copy) -> Iterator[do.Action]:
+        nodes: dict[Role, Node] = {}
+        if request.source.node:
+            nodes["send"] = self._node(request.source.node)
+        if request.target.node:
+            nodes["receive"] = self._node(request.target.node)
+        if not nodes:
+            raise UsageError(
+                "both sides are on this machine", code="usage", hint="write NODE:PATH for one",
+                exit_status=2,
+            )
+        yield from self.copies.begin(operator, request, nodes, self._now)
+
+    # ---- nodes -----------------------------------------------------------------------------
+
+    def _register(self, operator: int, request: op.Register) -> Iterator[do.Action]:
+        known = self.registry.nodes.get(request.name)
+        if known is not None and known.connected:
+            raise UsageError(
+                f"{request.name} is a node already, at {known.address}", code="exists"
+            )
+
+        def answer(code: str, text: str) -> Iterator[do.Action]:
+            if code:
+                yield do.Answer(operator, op.Problem(request.id, code, text))
+            else:
+                yield do.Answer(operator, op.Ok(request.id, f"{request.name} is registered"))
+
+        yield from self.nodes.register(
+            request.name, request.host, request.port, answer, self._now
+        )
+
+    def _dismiss(
+        self, operator: int, number: int, nodes: list[Node],
+        finish: Callable[[], Iterator[do.Action]],
+    ) -> Iterator[do.Action]:
+        """Ends the tasks of nodes and the nodes; a line of Progress for each."""
+        gather = Gather(len(nodes), finish)
+        if not nodes:
+            yield from finish()
+        for node in nodes:
+            running = [task.id for task in node.tasks.values() if task.status.alive]
+
+            def then(
+                answer: wire.Message, node: Node = node, running: list[str] = running
+            ) -> Iterator[do.Action]:
+                yield from self._dismissed(operator, number, node, running, answer)
+                yield from gather.one()
+
+            node.dismissing = node.connected
+            order = self.orders.number()
+            yield from self.orders.send(
+                node, wire.Dismiss(order), order, self._now, then, within_s=DISMISS_S
+            )
+
+    def _dismissed(
+        self, operator: int, number: int, node: Node, running: list[str], answer: wire.Message
+    ) -> Iterator[do.Action]:
+        """The node has stopped, or cannot be told to."""
+        where = self.registry.where
+        left = sum(where[t].tasks[t].status.alive for t in running if t in where)
+        count = len(running) - left
+        ended = f", {count} task{'' if count == 1 else 's'} ended" if count else ""
+        if node.state is State.LEFT:
+            text = f"{node.name}: deregistered{ended}"
+        else:
+            why = unreachable(node) if not node.connected else "it did not stop in time"
+            text = f"{node.name}: taken off the list ({why}); {left} of its tasks may run on"
+            yield from self.nodes.left(node, self._wall, text)
+        yield do.Answer(operator, op.Progress(number, text))
+
+    def _history(self, operator: int, request: op.History) -> Iterator[do.Action]:
+        about = request.about
+        if about and about not in self.registry.nodes:
+            about = choose_task(about, self.registry.all_tasks())
+        yield from self.history.answer(operator, request, about)
+
+    def _stop(self, operator: int, request: op.StopMaster) -> Iterator[do.Action]:
+        def finish() -> Iterator[do.Action]:
+            yield from self._note("the master stops")
+            yield do.Commit()
+            yield do.Answer(operator, op.Ok(request.id))
+            yield do.Stop()
+
+        nodes = [n for n in self.registry.nodes.values() if n.state is not State.LEFT]
+        if request.deregister:
+            yield from self._dismiss(operator, request.id, nodes, finish)
+        else:
+            yield from finish()

@@ -1,0 +1,111 @@
+"""Numbered orders to nodes, and who waits for the answer.  Pure.
+
+Every order is answered once to whoever asked: by the node's Done, by its going away, or by the
+time limit.  ``Gather`` turns many such answers into one.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from godwit.wire import messages as wire
+from masterd import actions as do
+from masterd.registry import Node
+
+#: Seconds a node has to answer an order.
+ANSWER_S = 10.0
+
+#: Called with the node's answer; an empty code is success.
+Then = Callable[[wire.Message], Iterator[do.Action]]
+
+
+@dataclass(slots=True)
+class Pending:
+    """One order under way."""
+
+    node: Node
+    then: Then
+    due: float
+
+
+class Orders:
+    """All orders under way."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._pending: dict[int, Pending] = {}
+
+    def number(self) -> int:
+        """A number no other order has."""
+        self._last += 1
+        return self._last
+
+    def send(
+        self, node: Node, order: wire.Message, number: int, now: float, then: Then,
+        *, within_s: float = ANSWER_S,
+    ) -> Iterator[do.Action]:
+        """Sends ``order``, whose number is ``number``; ``then`` gets the answer, always."""
+        if node.control is None:
+            yield from then(wire.Done(number, "unreachable", unreachable(node)))
+            return
+        self._pending[number] = Pending(node, then, now + within_s)
+        yield do.Send(node.control, order)
+
+    def answered(self, node: Node, number: int, answer: wire.Message) -> Iterator[do.Action]:
+        """The node answered.  A node speaks only for itself: another's number is nobody's."""
+        pending = self._pending.get(number)
+        if pending is not None and pending.node is node:
+            del self._pending[number]
+            yield from pending.then(answer)
+
+    def extend(self, node: Node, number: int, now: float, within_s: float) -> None:
+        """The order is getting on: it has more time."""
+        pending = self._pending.get(number)
+        if pending is not None and pending.node is node:
+            pending.due = now + within_s
+
+    def lost(self, node: Node) -> Iterator[do.Action]:
+        """The node's connection is gone, and with it the answers."""
+        text = f"{node.name} went away before it answered"
+        yield from self._fail(lambda pending: pending.node is node, "lost", text)
+
+    def late(self, now: float) -> Iterator[do.Action]:
+        """Fails the orders whose time is over."""
+        yield from self._fail(lambda pending: pending.due <= now, "timeout", "no answer in time")
+
+    def _fail(
+        self, which: Callable[[Pending], bool], code: str, text: str
+    ) -> Iterator[do.Action]:
+        for number in [n for n, pending in self._pending.items() if which(pending)]:
+            yield from self._pending.pop(number).then(wire.Done(number, code, text))
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for this answer any more."""
+        self._pending.pop(number, None)
+
+    def deadline(self) -> float:
+        return min((pending.due for pending in self._pending.values()), default=float("inf"))
+
+
+def unreachable(node: Node) -> str:
+    """Why nothing can be asked of a node, for its user."""
+    if node.goodbye:
+        return f"{node.name} stopped ({node.goodbye})"
+    if node.hearable:
+        return f"{node.name} is not connected just now"
+    return f"{node.name} is {node.state.value}"
+
+
+@dataclass(slots=True)
+class Gather:
+    """Waits for ``left`` answers, then says all."""
+
+    left: int
+    finish: Callable[[], Iterator[do.Action]]
+    done: bool = field(default=False)
+
+    def one(self) -> Iterator[do.Action]:
+        """One more answer is in."""
+        self.left -= 1
+        if self.left <= 0 and not self.done:
+            self.done = True
+            yield from self.finish()

@@ -1,0 +1,214 @@
+"""What the master knows: nodes, and the tasks on each.  Pure.
+
+A node's state, a table:
+
+    up --silent--> suspect --lost--> unreachable
+     ^----------------+------heard-------+
+    any --dismissed--> left --heard--> up
+
+What a node last said of a task is kept as it is; while the node cannot be heard, the task is
+*shown* as unknown.  So when the node returns, nothing has to be undone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from msgspec.structs import replace
+
+from godwit.task.lifecycle import Status
+from godwit.task.record import Task, Usage
+from godwit.wire.messages import Load
+from godwit.wire.operations import NodeView, TaskView
+
+#: Seconds of silence after which a node is suspect, and unreachable.
+SUSPECT_S = 6.0
+UNREACHABLE_S = 15.0
+
+
+class State(Enum):
+    """How well the master hears a node; the value is what users read."""
+
+    UP = "up"
+    SUSPECT = "suspect"
+    UNREACHABLE = "unreachable"
+    LEFT = "left"
+
+
+class Cause(Enum):
+    HEARD = "heard"
+    SILENT = "silent"
+    LOST = "lost"
+    DISMISSED = "dismissed"
+
+
+TABLE: dict[State, dict[Cause, State]] = {
+    State.UP: {
+        Cause.HEARD: State.UP, Cause.SILENT: State.SUSPECT, Cause.LOST: State.UNREACHABLE,
+        Cause.DISMISSED: State.LEFT,
+    },
+    State.SUSPECT: {
+        Cause.HEARD: State.UP, Cause.LOST: State.UNREACHABLE, Cause.DISMISSED: State.LEFT,
+    },
+    State.UNREACHABLE: {Cause.HEARD: State.UP, Cause.DISMISSED: State.LEFT},
+    State.LEFT: {Cause.HEARD: State.UP},
+}
+
+
+@dataclass(slots=True)
+class Call:
+    """How the master gets hold of a node that waits to be called, on one channel."""
+
+    under_way: bool = False
+    at: float = 0.0
+    failures: int = 0
+    said: str = ""
+
+
+@dataclass(slots=True)
+class Node:
+    """One node."""
+
+    name: str
+    #: The node's own random id: another machine of the same name is not this node.
+    node: str = ""
+    agent: str = ""
+    address: str = ""
+    #: Where to call it, when it was registered; empty for a node that calls by itself.
+    host: str = ""
+    port: int = 0
+    state: State = State.UNREACHABLE
+    control: int | None = None
+    stream: int | None = None
+    calls: dict[Literal["control", "stream"], Call] = field(
+        default_factory=lambda: {"control": Call(), "stream": Call()}
+    )
+    #: Monotonic seconds.
+    heard_at: float = 0.0
+    #: Wall clock, for display.
+    lost_wall: float = 0.0
+    load: Load = Load()
+    children: Usage = Usage()
+    can: tuple[str, ...] = ()
+    lacks: dict[str, str] = field(default_factory=dict)
+    system: str = ""
+    tasks: dict[str, Task] = field(default_factory=dict)
+    #: Ids in the Report that is coming in.
+    reporting: set[str] = field(default_factory=set)
+    #: Its own goodbye, if it said one.
+    goodbye: str = ""
+    dismissing: bool = False
+
+    def advance(self, cause: Cause) -> None:
+        self.state = TABLE[self.state][cause]
+
+    @property
+    def hearable(self) -> bool:
+        """What it last said is still believed."""
+        return self.state in (State.UP, State.SUSPECT)
+
+    @property
+    def connected(self) -> bool:
+        return self.control is not None
+
+    @property
+    def called(self) -> bool:
+        """This node waits to be called by the master."""
+        return bool(self.host)
+
+    @property
+    def peer_host(self) -> str:
+        """The address by which the master sees it."""
+        return self.host or self.address.rpartition(":")[0].strip("[]")
+
+
+class Registry:
+    """All nodes by name; all tasks by id."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        #: task id -> the node it is on.
+        self.where: dict[str, Node] = {}
+
+    def put(self, node: Node, task: Task) -> None:
+        """Sets what is known of a task."""
+        node.tasks[task.id] = task
+        self.where[task.id] = node
+
+    def drop(self, task: str) -> None:
+        """Forgets a task."""
+        node = self.where.pop(task, None)
+        if node is not None:
+            node.tasks.pop(task, None)
+
+    def drop_node(self, name: str) -> None:
+        """Forgets a node and its tasks."""
+        node = self.nodes.pop(name)
+        for task in node.tasks:
+            self.where.pop(task, None)
+
+    def by_link(self, link: int) -> tuple[Node, Literal["control", "stream"]] | None:
+        """Whose connection this is."""
+        for node in self.nodes.values():
+            if node.control == link:
+                return node, "control"
+            if node.stream == link:
+                return node, "stream"
+        return None
+
+    def addresses(self) -> dict[str, str]:
+        """host:port -> name."""
+        return {node.address: node.name for node in self.nodes.values() if node.address}
+
+    # ---- as shown --------------------------------------------------------------------------
+
+    def shown(self, node: Node, task: Task) -> Task:
+        """The task as users see it: unknown while its node cannot be heard."""
+        if node.hearable or task.status.ended:
+            return task
+        return replace(task, status=Status.UNKNOWN, reason=self._cannot_say(node))
+
+    @staticmethod
+    def _cannot_say(node: Node) -> str:
+        if node.goodbye:
+            return f"{node.name} stopped ({node.goodbye})"
+        return f"{node.name} is {node.state.value}"
+
+    def view(self, task: str) -> TaskView:
+        node = self.where[task]
+        return TaskView(node.name, self.shown(node, node.tasks[task]))
+
+    def all_tasks(self) -> dict[str, tuple[str, Task]]:
+        """id -> (node, task as shown)."""
+        return {
+            task.id: (node.name, self.shown(node, task))
+            for node in self.nodes.values()
+            for task in node.tasks.values()
+        }
+
+    def node_view(self, node: Node, now: float) -> NodeView:
+        return NodeView(
+            name=node.name, address=node.address, state=node.state.value, load=node.load,
+            can=node.can, lacks=node.lacks, system=node.system,
+            silent_s=round(max(0.0, now - node.heard_at), 1),
+            tasks=tuple(TaskView(node.name, self.shown(node, t)) for t in node.tasks.values()),
+        )
+
+    def silent(self, now: float) -> Iterator[tuple[Node, Cause]]:
+        """Nodes whose silence has become long enough to mean something."""
+        for node in self.nodes.values():
+            silence = now - node.heard_at
+            if node.hearable and silence >= UNREACHABLE_S:
+                yield node, Cause.LOST
+            elif node.state is State.UP and silence >= SUSPECT_S:
+                yield node, Cause.SILENT
+
+    def next_silence(self) -> float:
+        """Monotonic second at which ``silent`` will have something to say; infinity: never."""
+        times = [
+            node.heard_at + (SUSPECT_S if node.state is State.UP else UNREACHABLE_S)
+            for node in self.nodes.values()
+            if node.hearable
+        ]
+        return min(times, default=float("inf"))

@@ -1,0 +1,180 @@
+"""What the master keeps on disk: SQLite in WAL mode, one writer thread that groups commits.
+
+Everything queued while one commit is under way goes into the next, so a thousand records cost a
+few fsyncs.  FULL: after ``commit``'s callback, a power cut loses nothing of what came before.
+"""
+
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+
+from godwit.errors import StartError
+from godwit.task.record import Task
+from godwit.wire.operations import Event
+from masterd import actions as do
+
+#: Of PRAGMA user_version; each step of the schema has its statements, in order.
+SCHEMA: tuple[str, ...] = (
+    """
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    CREATE TABLE nodes (
+        name TEXT PRIMARY KEY, node TEXT NOT NULL, host TEXT NOT NULL, port INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE tasks (
+        task TEXT PRIMARY KEY, node TEXT NOT NULL, record BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE events (seq INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
+    """,
+)
+#: Rows of history kept; older ones go, a tenth at a time.
+EVENTS_KEPT = 100_000
+
+Record = do.KeepNode | do.DropNode | do.KeepTask | do.DropTask | do.KeepEvent
+Callback = Callable[[], None]
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Kept(msgspec.Struct):
+    """What was on the disk at the start."""
+
+    facts: dict[str, str]
+    nodes: list[do.KeepNode]
+    tasks: list[do.KeepTask]
+    events: list[Event]
+
+
+class Store:
+    """Open on one file.  ``put`` and ``commit`` never block."""
+
+    def __init__(self, path: str):
+        """Raises StartError for a database of a newer version of this program."""
+        self.path = path
+        self._queue: queue.SimpleQueue[Record | Callback | None] = queue.SimpleQueue()
+        #: Why the database could not be read and was set aside, if so.
+        self.damage = ""
+        #: Why the last commit failed; records are then only in memory.
+        self.trouble = ""
+        self._db = self._open()
+        self._thread = threading.Thread(target=self._write, name="store", daemon=True)
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return self._connect()
+        except sqlite3.DatabaseError as err:
+            # Nodes report their tasks anew: nothing that runs depends on this file.
+            self.damage = str(err)
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(self.path + suffix, f"{self.path}.damaged{suffix}")
+            return self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        os.chmod(self.path, 0o600)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        (problem,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if problem != "ok":
+            db.close()
+            raise sqlite3.DatabaseError(problem)
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > len(SCHEMA):
+            db.close()
+            raise StartError(
+                f"{self.path} was written by a newer godwit (schema {version}, ours {len(SCHEMA)})"
+            )
+        for step in range(version, len(SCHEMA)):
+            db.executescript(f"BEGIN; {SCHEMA[step]} PRAGMA user_version = {step + 1}; COMMIT;")
+        return db
+
+    def load(self) -> Kept:
+        """All that is kept, and starts the writer."""
+        decode_task = msgspec.msgpack.Decoder(Task).decode
+        decode_event = msgspec.msgpack.Decoder(Event).decode
+        db = self._db
+        newest = "SELECT record FROM events ORDER BY seq DESC LIMIT 10000"
+        kept = Kept(
+            facts=dict(db.execute("SELECT name, value FROM facts")),
+            nodes=[do.KeepNode(*row) for row in db.execute("SELECT * FROM nodes")],
+            tasks=[
+                do.KeepTask(node, decode_task(record))
+                for node, record in db.execute("SELECT node, record FROM tasks")
+            ],
+            events=[decode_event(record) for (record,) in db.execute(newest)][::-1],
+        )
+        self._thread.start()
+        return kept
+
+    def set_fact(self, name: str, value: str) -> None:
+        """Only before ``load``."""
+        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+    # ---- writing ---------------------------------------------------------------------------
+
+    def put(self, record: Record) -> None:
+        """Will be on the disk after the next commit."""
+        self._queue.put(record)
+
+    def commit(self, then: Callback) -> None:
+        """Calls ``then``, in the writer's thread, when all that was put is on the disk."""
+        self._queue.put(then)
+
+    def close(self) -> None:
+        """Writes what is queued and ends."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+        self._db.close()
+
+    def _write(self) -> None:
+        going = True
+        while going:
+            batch = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(batch) < 10_000:
+                    batch.append(self._queue.get_nowait())
+            going = None not in batch
+            self._commit([item for item in batch if isinstance(item, Record)])
+            for item in batch:
+                if callable(item):
+                    item()
+
+    def _commit(self, records: list[Record]) -> None:
+        if not records:
+            return
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            for record in records:
+                self._apply(record)
+            self._db.execute("COMMIT")
+            self.trouble = ""
+        except sqlite3.Error as err:  # a full disk: say so, go on in memory
+            self.trouble = str(err)
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+
+    def _apply(self, record: Record) -> None:
+        run = self._db.execute
+        match record:
+            case do.KeepNode(name, node, host, port):
+                run("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?)", (name, node, host, port))
+            case do.DropNode(name):
+                run("DELETE FROM nodes WHERE name = ?", (name,))
+            case do.KeepTask(node, task):
+                row = (task.id, node, _encode(task))
+                run("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?)", row)
+            case do.DropTask(task):
+                run("DELETE FROM tasks WHERE task = ?", (task,))
+            case do.KeepEvent(event):
+                seq = run("INSERT INTO events (record) VALUES (?)", (_encode(event),)).lastrowid
+                if seq and seq % (EVENTS_KEPT // 10) == 0:
+                    run("DELETE FROM events WHERE seq <= ?", (seq - EVENTS_KEPT,))
+            case _:
+                assert_never(record)
