@@ -28,11 +28,17 @@ from masterd.commands.context import Context
 
 Answer = Callable[[Any], Iterable[op.Reply]]
 
-#: In place of a reply: the master dies.
-GONE = object()
+
+class Gone(op.Reply, frozen=True):
+    """In place of a reply: the master dies."""
 
 
-def view(name: str, node: str = "node1", status: Status = Status.RUNNING, **about: Any) -> op.TaskView:
+GONE = Gone(0)
+
+
+def view(
+    name: str, node: str = "node1", status: Status = Status.RUNNING, **about: Any
+) -> op.TaskView:
     """A task; fields of Spec and Task by name."""
     ours = {f: about.pop(f) for f in list(about) if f in Spec.__struct_fields__}
     spec = Spec(name, ours.pop("argv", (b"sleep", b"60")), **ours)
@@ -49,6 +55,10 @@ def node(name: str, *tasks: op.TaskView, **about: Any) -> op.NodeView:
         "load": Load(cpus=4, cpu_percent=12.0, memory_bytes=8 << 30, memory_free_bytes=6 << 30),
     }
     return op.NodeView(name, **{**known, "tasks": tasks, **about})
+
+
+def _unscripted(asked: op.Request) -> list[op.Reply]:
+    return [op.Problem(asked.id, "unscripted", str(asked))]
 
 
 class Scripted:
@@ -87,11 +97,10 @@ class Scripted:
             thread.join()
         self._listener.close()
 
-    def says(self, kind: type[op.Request], *replies: op.Reply | object) -> None:
+    def says(self, kind: type[op.Request], *replies: op.Reply) -> None:
         """Each request of this kind gets these, with its own id in place of theirs."""
         self.answers[kind] = lambda asked: [
-            msgspec.structs.replace(reply, id=asked.id) if isinstance(reply, op.Reply) else reply
-            for reply in replies
+            msgspec.structs.replace(reply, id=asked.id) for reply in replies
         ]
 
     def got(self, kind: type[op.Request]) -> list[Any]:
@@ -123,9 +132,8 @@ class Scripted:
 
     def _take(self, link: socket.socket, request: op.Request) -> None:
         self.asked.append(request)
-        refuse: Answer = lambda asked: [op.Problem(asked.id, "unscripted", str(asked))]  # noqa: E731
-        for reply in self.answers.get(type(request), refuse)(request):
-            if not isinstance(reply, op.Reply):
+        for reply in self.answers.get(type(request), _unscripted)(request):
+            if isinstance(reply, Gone):
                 link.shutdown(socket.SHUT_RDWR)
                 return
             link.sendall(frames.encode(op.encode(reply), frames.LOCAL_LIMIT))

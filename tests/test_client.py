@@ -134,17 +134,21 @@ def test_a_lost_connection_is_noticed_without_reading(master: Scripted, client: 
 
 def test_a_signal_is_an_event_among_the_answers(master: Scripted, client: Client) -> None:
     master.answers[op.AwaitTasks] = lambda asked: []
-    with interrupts.caught(signal.SIGUSR1) as wake:
-        with client.stream(op.AwaitTasks(0, ("x",)), wake) as answers:
-            os.kill(os.getpid(), signal.SIGUSR1)
-            assert next(iter(answers)) == Interrupted(signal.SIGUSR1)
+    with (
+        interrupts.caught(signal.SIGUSR1) as wake,
+        client.stream(op.AwaitTasks(0, ("x",)), wake) as answers,
+    ):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert next(iter(answers)) == Interrupted(signal.SIGUSR1)
 
 
 def test_past_its_deadline_a_wait_is_over(master: Scripted, client: Client) -> None:
     master.answers[op.AwaitTasks] = lambda asked: []
-    with client.stream(op.AwaitTasks(0, ("x",)), deadline=time.monotonic()) as answers:
-        with pytest.raises(TimedOut) as caught:
-            next(iter(answers))
+    with (
+        client.stream(op.AwaitTasks(0, ("x",)), deadline=time.monotonic()) as answers,
+        pytest.raises(TimedOut) as caught,
+    ):
+        next(iter(answers))
     assert caught.value.exit_status == 124
 
 

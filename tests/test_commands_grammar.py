@@ -170,7 +170,8 @@ def test_the_json_of_a_program_is_not_ours() -> None:
 
 
 @pytest.mark.parametrize(("word", "near"), [
-    ("lst", "list"), ("ilst", "list"), ("exeucte", "execute"), ("kil", "kill"), ("skil", "skill"),
+    ("lst", "list"), ("ilst", "list"), ("lsit", "list"),
+    ("exeucte", "execute"), ("kil", "kill"), ("skil", "skill"),
     ("getrusge", "getrusage"), ("transfer", None), ("move", None), ("run", None), ("why", None),
     ("ls", None), ("uname", None), ("xyzzy", None), ("", None),
 ])

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 Given = dict[str, Any]
 Run = Callable[["Context", Given], int]
 
-#: How like a command a word must be to be asked back, by difflib's ratio: lst is, ls is not.
-LIKENESS = 0.76
-
 #: Groups in the order of the help.
 GROUPS = ("look", "run", "control", "files", "nodes", "leave")
 
@@ -104,13 +101,28 @@ def closest(word: str, *, slip: bool = False) -> str | None:
     A word that is a program on this machine (top, head) counts as meant, unless it must be a
     ``slip`` because only commands are allowed where it stands.
     """
-    import difflib
     import shutil
 
     # A slip keeps its first letter among the first two: move is no slip of remove.
-    likely = [name for name in _WORDS if word[:1] in name[:2]]
-    near = difflib.get_close_matches(word, likely, n=1, cutoff=LIKENESS)
-    return near[0] if near and (slip or shutil.which(word) is None) else None
+    likely = [name for name in _WORDS if word and word[0] in name[:2]]
+    slips = {name: _slips(word, name) for name in likely if abs(len(name) - len(word)) < 3}
+    near = min(slips, key=slips.__getitem__, default=None)
+    if near is None or slips[near] > _slips_allowed(near):
+        return None
+    return near if slip or shutil.which(word) is None else None
+
+
+def _slips(word: str, name: str) -> int:
+    """Letters wrong, missing or added; two letters exchanged are one slip."""
+    from docopt import levenshtein
+
+    distance = int(levenshtein(word, name))
+    return 1 if distance == 2 and sorted(word) == sorted(name) else distance
+
+
+def _slips_allowed(name: str) -> int:
+    """How many slips still mean ``name``."""
+    return 0 if len(name) < 3 else 1 if len(name) < 6 else 2
 
 
 def dispatch(context: "Context", words: list[str]) -> int:
