@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from godwit.bulk import names
-from godwit.bulk.faults import naming, shown
+from godwit.bulk.faults import fault, naming, shown
 from godwit.errors import TransferError
 
 #: Opens an existing path with flags of open(2), without creating anything.  Raises OSError.
@@ -65,11 +65,16 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a copy goes: a name in an open folder.  ``path`` is for people to read."""
+    """Where a copy goes: a name in an open folder.  ``path`` is for people to read.
+
+    ``mark`` is set when the name is as the user gave it: what lies beside a folder of that name
+    until the copy that made it is complete.
+    """
 
     folder: int
     name: bytes
     path: bytes
+    mark: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +84,16 @@ class Target:
     Into the folder ``path`` under its own name when there is such a folder, or when ``path``
     ends with a slash (then it must be there); else ``path`` is the name to be, in a folder that
     must be there.
+
+    cp would put a repeated copy *into* the folder that the first, cut one made.  A mark beside
+    such a folder tells that it is the copy itself, to go on with.
     """
 
     path: bytes
     opener: Opener = open_here
 
-    def settle(self, own: bytes) -> Spot:
-        """The spot for something whose own name is ``own``.  Raises TransferError.
+    def settle(self, own: bytes, source: bytes) -> Spot:
+        """The spot for ``source``, whose own name is ``own``.  Raises TransferError.
 
         The caller closes ``Spot.folder``.
         """
@@ -95,25 +103,42 @@ class Target:
         except (FileNotFoundError, NotADirectoryError) as err:
             if path.endswith(b"/"):
                 raise TransferError("not-found", f"{shown(path)}: no such folder") from err
-            return self._named(*os.path.split(path))
-        except OSError:
-            with naming(path):
-                raise
+            return self._named(path, source)
+        except OSError as err:
+            raise fault(err, path) from err
+        if unfinished := self._unfinished(path, source):
+            os.close(folder)
+            return unfinished
         if own:
             return Spot(folder, own, os.path.join(path, own))
         os.close(folder)
         raise TransferError("bad-name", "the source has no name of its own: name the copy")
 
-    def _named(self, parent: bytes, name: bytes) -> Spot:
+    def _named(self, path: bytes, source: bytes) -> Spot:
+        above, name = os.path.split(path)
         names.check(name)
         try:
-            folder = self.opener(parent or b".", FOLDER)
+            folder = self.opener(above or b".", FOLDER)
         except (FileNotFoundError, NotADirectoryError) as err:
-            raise TransferError("not-found", f"{shown(parent)}: no such folder") from err
+            raise TransferError("not-found", f"{shown(above)}: no such folder") from err
+        except OSError as err:
+            raise fault(err, above or b".") from err
+        return Spot(folder, name, path, names.mark(name, source))
+
+    def _unfinished(self, path: bytes, source: bytes) -> Spot | None:
+        """The spot at ``path`` itself, when the folder there is marked as a copy of ``source``."""
+        if os.path.basename(path) in (b"", b".", b".."):
+            return None
+        try:
+            spot = self._named(path, source)
+        except TransferError:
+            return None  # its parent may be closed to us; then nothing of ours is there
+        try:
+            os.stat(spot.mark, dir_fd=spot.folder, follow_symlinks=False)
         except OSError:
-            with naming(parent or b"."):
-                raise
-        return Spot(folder, name, self.path)
+            os.close(spot.folder)
+            return None
+        return spot
 
 
 def _checked(path: bytes) -> bytes:

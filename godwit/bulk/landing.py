@@ -15,7 +15,7 @@ from collections.abc import Callable
 from godwit.bulk import names
 from godwit.bulk.ends import READ, Spot
 from godwit.bulk.faults import naming, shown
-from godwit.bulk.present import Begun, Kept, present
+from godwit.bulk.present import Begun, Kept, present, refuse_folder
 from godwit.bulk.staging import Leftovers, Staged, stage
 from godwit.bulk.tree import Descent, Parts
 from godwit.bulk.words import Entry
@@ -83,12 +83,19 @@ class Landing:
 
     def folder(self, entry: Entry) -> None:
         """Makes a folder, or goes on in the one that is there."""
-        *above, name = parts = self._parts(entry)
+        parts = self._parts(entry)
         with naming(self.path(entry)):
+            if not entry.path and self._spot.mark and self.is_new():
+                self._mark()
             try:
-                os.mkdir(name, 0o700, dir_fd=self._descent.folder(tuple(above)))
+                os.mkdir(parts[-1], 0o700, dir_fd=self._descent.folder(parts[:-1]))
             except FileExistsError:
-                self._enter(entry, tuple(parts))
+                self._enter(entry, parts)
+
+    def _mark(self) -> None:
+        """Says, beside a folder that is made now, that it is not complete: Target.settle."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(self._spot.mark, flags, 0o600, dir_fd=self._spot.folder))
 
     def _enter(self, entry: Entry, parts: Parts) -> None:
         try:
@@ -110,6 +117,7 @@ class Landing:
         temporary = names.named_partial(name, secrets.token_hex(8))
         with naming(self.path(entry)):
             folder = self._descent.folder(tuple(above))
+            refuse_folder(folder, name)
             os.symlink(entry.link, temporary, dir_fd=folder)
             try:
                 times = entry.mtime_ns, entry.mtime_ns
@@ -142,8 +150,13 @@ class Landing:
 
     def land(self, staged: Staged) -> None:
         """A complete file gets its name with its group, which may be now."""
-        with naming(self.path(staged.entry)):
+        path = self.path(staged.entry)
+        with naming(path):
             staged.complete()
+            try:
+                staged.take_after()
+            except PermissionError:
+                self._warn(f"{shown(path)}: the file system does not keep its mode and time")
         self._wait(staged.entry, staged)
 
     def end(self, entry: Entry) -> None:
@@ -191,6 +204,9 @@ class Landing:
         """Commits, and makes sure of the top's own name."""
         self.commit()
         with naming(self._spot.path):
+            if self._spot.mark:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._spot.mark, dir_fd=self._spot.folder)
             os.fsync(self._spot.folder)
 
     def drop(self, staged: Staged) -> None:

@@ -10,9 +10,9 @@ import ssl
 import time
 from typing import NoReturn
 
-from godwit.bulk.faults import shown
 from godwit.bulk.words import BLOCK, TEXT, Block, Failed
 from godwit.errors import FrameError, MessageError, TransferError
+from godwit.log import printable
 from godwit.wire.frames import HEADER, encode
 from godwit.wire.messages import Decoder, Message
 from godwit.wire.messages import encode as pack
@@ -92,7 +92,7 @@ class Link:
         except MessageError as err:
             raise _protocol(err) from err
         if isinstance(message, Failed):
-            raise TransferError(message.code, shown(message.text.encode()), remote=True)
+            raise TransferError(message.code, printable(message.text), remote=True)
         return message
 
     def poll(self) -> Message | None:
@@ -172,9 +172,8 @@ class Link:
         bytes resets the connection, and could destroy what we just said (RFC 1122 4.2.2.13)."""
         with contextlib.suppress(OSError, TransferError):
             self._sock.settimeout(GOODBYE_S)
-            self.put(Failed(err.code, err.text[:TEXT]))
+            self.put(Failed(err.code, printable(err.text)[:TEXT]))
             self.flush()
-            half_close(self._sock)
             until = time.monotonic() + GOODBYE_S
             while time.monotonic() < until and self._sock.recv_into(self._in):
                 pass
@@ -196,15 +195,6 @@ def _cut() -> NoReturn:
 
 def _protocol(err: Exception) -> TransferError:
     return TransferError("protocol", f"the other end broke the protocol: {err}"[:TEXT])
-
-
-def half_close(sock: socket.socket) -> None:
-    """Ends the stream that we send.  Raises OSError.
-
-    Of a TLS socket too only the TCP connection is half closed: SSLSocket.shutdown() would end
-    the decryption of what still comes.  The stream's own last message says that it is whole.
-    """
-    socket.socket.shutdown(sock, socket.SHUT_WR)
 
 
 def keep_alive(sock: socket.socket) -> None:

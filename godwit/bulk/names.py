@@ -44,6 +44,11 @@ def partial(name: bytes, entry: Entry) -> bytes:
     return named_partial(name, hashlib.sha256(seed).hexdigest()[:16])
 
 
+def mark(name: bytes, source: bytes) -> bytes:
+    """What lies beside the folder ``name`` while the copy of ``source`` that made it goes on."""
+    return named_partial(name, hashlib.sha256(b"%b\0%b" % (name, source)).hexdigest()[:16])
+
+
 def named_partial(name: bytes, suffix: str) -> bytes:
     """A partial's name with its 16 hex digits; of a long name only the first bytes fit."""
     return b".%b.godwit-%b" % (name[:STEM], suffix.encode())

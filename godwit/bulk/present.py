@@ -1,15 +1,14 @@
 """What of a file is at the receiver already, so that it need not come again."""
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
 
 from godwit.bulk.ends import READ
-from godwit.bulk.faults import shown
 from godwit.bulk.reading import Digest
 from godwit.bulk.staging import Staged, staged_before
 from godwit.bulk.words import Entry, Have
-from godwit.errors import TransferError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +37,28 @@ def present(
 ) -> Kept | Begun | None:
     """What there is of the file ``entry``, read and digested.
 
-    Raises OSError; TransferError when a folder has the file's name.
+    Raises OSError; EEXIST when a folder has the file's name.
     """
+    found = refuse_folder(folder, name)
+    if found and entry.size and _is_like(found, entry):
+        return _kept(folder, name, entry, buffer)
+    return _begun(folder, name, entry, buffer)
+
+
+def refuse_folder(folder: int, name: bytes) -> os.stat_result | None:
+    """What has this name now, if anything.  Raises OSError; EEXIST when that is a folder."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        return _begun(folder, name, entry, buffer)
+        return None
     if stat.S_ISDIR(found.st_mode):
-        raise TransferError("exists", f"{shown(name)}: is a folder, a file does not replace it")
-    like = stat.S_ISREG(found.st_mode) and found.st_size == entry.size
-    if like and entry.size and found.st_mtime_ns == entry.mtime_ns:
-        return _kept(folder, name, entry, buffer)
-    return _begun(folder, name, entry, buffer)
+        raise OSError(errno.EEXIST, "is a folder, which only a folder can be copied onto")
+    return found
+
+
+def _is_like(found: os.stat_result, entry: Entry) -> bool:
+    like = (found.st_size, found.st_mtime_ns) == (entry.size, entry.mtime_ns)
+    return like and stat.S_ISREG(found.st_mode)
 
 
 def _kept(folder: int, name: bytes, entry: Entry, buffer: memoryview) -> Kept | None:

@@ -70,7 +70,7 @@ class Receiving:
             raise TransferError("protocol", f"the sending end speaks version {offer.version}")
         if offer.name:
             names.check(offer.name)
-        spot = self._target.settle(offer.name)
+        spot = self._target.settle(offer.name, offer.source)
         try:
             with naming(spot.path):
                 if offer.folder and lies_within(spot.folder, offer.place):

@@ -9,7 +9,7 @@ import ssl
 import time
 from typing import Protocol
 
-from godwit.bulk.link import half_close, keep_alive
+from godwit.bulk.link import keep_alive
 
 #: Bytes that one direction holds, at most.
 HELD = 1024 * 1024
@@ -89,6 +89,8 @@ class _Way:
         self.carried = 0
         self.ended = False
         self.broken = False
+        #: The end of this direction can be told only by that of the connection.
+        self.last = False
 
     def step(self) -> _Wait | None:
         """Moves what can be moved now; says what to wait for when that is nothing."""
@@ -118,8 +120,10 @@ class _Way:
 
     def _end(self) -> None:
         self.ended = True
-        with contextlib.suppress(OSError):
-            half_close(self._sink)
+        self.last = isinstance(self._sink, ssl.SSLSocket)
+        if not self.last:
+            with contextlib.suppress(OSError):
+                self._sink.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self._carrier.close()
@@ -130,7 +134,9 @@ def splice(a: socket.socket, b: socket.socket) -> tuple[int, int]:
 
     Returns when both directions have ended: the end of one is passed on as a half-close, and
     when one breaks the other may go on for LAST_WORDS_S seconds.  Plain sockets are relayed
-    inside the kernel, TLS ones through memory.  The sockets stay the caller's to close.
+    inside the kernel.  TLS ones go through memory, and the end of one direction is the end of
+    both: OpenSSL takes data's end without the connection's for an attack.  The sockets stay the
+    caller's to close, and send nothing more.
     """
     timeouts = a.gettimeout(), b.gettimeout()
     ways = _Way(a, b), _Way(b, a)
@@ -144,6 +150,8 @@ def splice(a: socket.socket, b: socket.socket) -> tuple[int, int]:
             way.close()
         for sock, timeout in zip((a, b), timeouts, strict=True):
             sock.settimeout(timeout)
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
     return ways[0].carried, ways[1].carried
 
 
@@ -153,7 +161,7 @@ def _carry(ways: tuple[_Way, _Way]) -> None:
         waits = [way.step() for way in live]
         if any(way.broken for way in ways):
             until = min(until, time.monotonic() + LAST_WORDS_S)
-        if time.monotonic() >= until:
+        if time.monotonic() >= until or any(way.last for way in ways):
             return
         if None not in waits:
             _poll([wait for wait in waits if wait], until - time.monotonic())

@@ -5,7 +5,7 @@ import stat
 from collections import deque
 from dataclasses import dataclass
 
-from godwit.bulk.ancestry import place
+from godwit.bulk.ancestry import identity, place
 from godwit.bulk.ends import READ, Source
 from godwit.bulk.faults import naming
 from godwit.bulk.link import Link
@@ -83,6 +83,7 @@ class Sending:
                 survey.files,
                 survey.size,
                 survey.room,
+                b"%x:%x" % identity(top),
                 place(top),
             )
         )

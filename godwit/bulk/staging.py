@@ -64,8 +64,11 @@ class Staged:
         self.offset += count
 
     def complete(self) -> None:
-        """Size, mode and time as at the source.  Raises OSError."""
+        """The size as at the source, also when it ends with a hole.  Raises OSError."""
         os.ftruncate(self._fd, self.offset)
+
+    def take_after(self) -> None:
+        """Mode and time as at the source.  Raises OSError."""
         os.fchmod(self._fd, self.entry.mode)
         os.utime(self._fd, ns=(self.entry.mtime_ns, self.entry.mtime_ns))
 
@@ -99,9 +102,7 @@ def stage(folder: int, name: bytes, entry: Entry) -> Staged:
     fd = _ours(folder, temporary, os.O_CREAT)
     if fd < 0:
         temporary = names.named_partial(name, secrets.token_hex(8))
-        fd = _ours(folder, temporary, os.O_CREAT | os.O_EXCL)
-    if fd < 0:
-        raise OSError(f"cannot lock {temporary!r}")
+        fd = os.open(temporary, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
     staged = Staged(fd, temporary, name, entry)
     staged.restart()
     return staged
@@ -127,20 +128,26 @@ def _ours(folder: int, name: bytes, flags: int) -> int:
     try:
         fd = os.open(name, _OPEN | flags, 0o600, dir_fd=folder)
     except OSError as err:
-        if err.errno in _PLANTED and not flags & os.O_EXCL:
+        if err.errno in _PLANTED:
             return -1
         raise
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        found = os.fstat(fd)
-    except BlockingIOError:
-        os.close(fd)
-        return -1
-    plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-    if plain and found.st_uid == os.geteuid():
+    if _is_plain(os.fstat(fd)) and _lock(fd):
         return fd
     os.close(fd)
     return -1
+
+
+def _is_plain(found: os.stat_result) -> bool:
+    mine = found.st_uid == os.geteuid()
+    return mine and stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held by another copy, or a file system that has no locks
+        return False
+    return True
 
 
 class Leftovers:

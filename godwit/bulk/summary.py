@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from godwit.bulk.faults import shown
 from godwit.bulk.words import TEXT, WARNINGS
+from godwit.log import printable
 
 #: Called with (bytes done, bytes in all), often, in the transfer's thread.  What it raises ends
 #: the copy: a TransferError with its own code, anything else as ``abandoned``.
@@ -47,7 +47,7 @@ class Warnings:
 
 def cleaned(texts: tuple[str, ...]) -> tuple[str, ...]:
     """A peer's warnings, as text that is safe to show."""
-    return tuple(shown(text.encode("utf-8", "backslashreplace")) for text in texts)
+    return tuple(map(printable, texts))
 
 
 def silent(done: int, total: int) -> None:

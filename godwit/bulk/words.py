@@ -98,6 +98,8 @@ class Offer(Message, frozen=True, tag="Offer"):
     files: Size
     size: Size
     room: Size
+    #: Tells sources of one name apart, as in Entry.
+    source: Annotated[bytes, Meta(max_length=40)] = b""
     #: Which machine, device and inode the source is: a folder is not copied into itself.
     place: Annotated[str, Meta(max_length=128)] = ""
 
