@@ -150,6 +150,7 @@ class Shell:
         link = Link(session.receive)
         self._link_count += 1
         number = self._link_count
+        link.number = number
         self._links[number] = (link, session)
         link.on_message = lambda message: self._handle(on.Received(number, message))
 
@@ -160,13 +161,9 @@ class Shell:
         link.on_closed = closed
         return link
 
-    def _number(self, link: Link) -> int:
-        return next(number for number, (known, _) in self._links.items() if known is link)
-
     def _on_accepted(self, link: Link, preface: bytes, peer: str) -> None:
-        number = self._number(link)
-        self._handle(on.LinkAccepted(number, peer))
-        self._loop.call_later(5.0, self._drop_silent, number)
+        self._handle(on.LinkAccepted(link.number, peer))
+        self._loop.call_later(5.0, self._drop_silent, link.number)
 
     def _drop_silent(self, number: int) -> None:
         if self._core is not None and number in self._core.strangers:
@@ -269,7 +266,7 @@ class Shell:
             reason = err.strerror or "no answer"
             self._handle(on.DialFailed(action.channel, f"{action.host}:{action.port}: {reason}"))
             return
-        self._handle(on.LinkOpened(self._number(link), action.channel))
+        self._handle(on.LinkOpened(link.number, action.channel))
 
     def _local_host(self) -> str:
         """The address by which the master knows us, so that transfers listen there only."""

@@ -160,10 +160,8 @@ class Transfers:
                 self._later(on.WorkProgressed(work.order.order, done, total))
 
         if work.order.role == "send":
-            with self._roots.source(work.order.path) as source:
-                return bulk.send(work.link, source, progress)
-        with self._roots.target(work.order.path) as target:
-            return bulk.receive(work.link, target, progress)
+            return bulk.send(work.link, self._roots.source(work.order.path), progress)
+        return bulk.receive(work.link, self._roots.target(work.order.path), progress)
 
     def _later(self, event: on.Event) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended

@@ -51,6 +51,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepFact:
+    """Record something about the master itself."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class KeepNode:
     """Record where a node is; an empty host is a node that calls by itself."""
 
@@ -116,6 +124,6 @@ class Stop:
 
 
 Action = (
-    Send | Open | Close | Dial | Answer | KeepNode | DropNode | KeepTask | DropTask | KeepEvent
+    Send | Open | Close | Dial | Answer | KeepFact | KeepNode | DropNode | KeepTask | DropTask | KeepEvent
     | Commit | DialBulk | Splice | DropBulk | Stop
 )

@@ -413,7 +413,9 @@ class Master:
         for task in tasks:
             node = self.registry.where[task]
 
-            def then(answer: wire.Message, task: str = task, node: Node = node) -> Iterator[do.Action]:
+            def then(
+                answer: wire.Message, task: str = task, node: Node = node
+            ) -> Iterator[do.Action]:
                 assert isinstance(answer, wire.Done)
                 if answer.code:
                     where = f"{task} on {node.name}: {answer.text}"

@@ -83,7 +83,9 @@ class Nodes:
     def is_opening(self, link: int) -> bool:
         return link in self._opening
 
-    def hello(self, link: int, message: wire.Message, now: float, wall: float) -> Iterator[do.Action]:
+    def hello(
+        self, link: int, message: wire.Message, now: float, wall: float
+    ) -> Iterator[do.Action]:
         """The first message of a connection."""
         peer, called = self._opening.pop(link)
         if isinstance(message, wire.Refuse) and called:
@@ -181,7 +183,7 @@ class Nodes:
             self._registry.drop(task)
             yield do.DropTask(task)
         yield from self._history.add(
-            wall, "warning", f"{node.name} is another node than before: its old tasks are forgotten",
+            wall, "warning", f"{node.name} is another machine than before: its tasks are forgotten",
             node=node.name,
         )
 

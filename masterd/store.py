@@ -35,7 +35,7 @@ SCHEMA: tuple[str, ...] = (
 #: Rows of history kept; older ones go, a tenth at a time.
 EVENTS_KEPT = 100_000
 
-Record = do.KeepNode | do.DropNode | do.KeepTask | do.DropTask | do.KeepEvent
+Record = do.KeepFact | do.KeepNode | do.DropNode | do.KeepTask | do.DropTask | do.KeepEvent
 Callback = Callable[[], None]
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -112,10 +112,6 @@ class Store:
         self._thread.start()
         return kept
 
-    def set_fact(self, name: str, value: str) -> None:
-        """Only before ``load``."""
-        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
-
     # ---- writing ---------------------------------------------------------------------------
 
     def put(self, record: Record) -> None:
@@ -163,6 +159,8 @@ class Store:
     def _apply(self, record: Record) -> None:
         run = self._db.execute
         match record:
+            case do.KeepFact(name, value):
+                run("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
             case do.KeepNode(name, node, host, port):
                 run("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?)", (name, node, host, port))
             case do.DropNode(name):

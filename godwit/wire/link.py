@@ -10,11 +10,13 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from godwit.errors import FrameError, MessageError, PeerError
+from godwit.names import join_address
 from godwit.wire import frames
 from godwit.wire.preface import BULK, SIZE, Show, decode_show, encode_show
 
@@ -37,6 +39,8 @@ class Link(asyncio.Protocol):
         self._limit = limit
         self._transport: asyncio.Transport | None = None
         self._reason = ""
+        #: For whoever keeps many links; nothing to the link itself.
+        self.number = 0
         self.on_message: Callable[[Any], None] = lambda message: None
         self.on_closed: Callable[[str], None] = lambda reason: None
 
@@ -73,6 +77,14 @@ class Link(asyncio.Protocol):
         if self._transport is None:
             return "127.0.0.1"
         return str(self._transport.get_extra_info("sockname")[0])
+
+    def peer_uid(self) -> int:
+        """Who is at the other end of a Unix socket, by SO_PEERCRED; -1 when it has ended."""
+        if self._transport is None:
+            return -1
+        sock = self._transport.get_extra_info("socket")
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        return int.from_bytes(credentials[4:8], sys.byteorder)
 
     def close(self, reason: str) -> None:
         """Ends the connection after what is queued; ``on_closed`` gets the reason."""
@@ -195,7 +207,7 @@ def format_address(address: Any) -> str:
     if not isinstance(address, tuple):
         return ""
     host, port = address[0], address[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join_address(host, port)
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:

@@ -341,8 +341,8 @@ Replies = (
 ON_THE_WAY = (Launched, Output, OutputEnd, Ticket, Progress, Notice)
 
 _encoder = msgspec.msgpack.Encoder()
-_requests = msgspec.msgpack.Decoder(Requests)
-_replies = msgspec.msgpack.Decoder(Replies)
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Requests)
+_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Replies)
 
 
 def encode(message: Request | Reply) -> bytes:

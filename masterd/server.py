@@ -1,0 +1,316 @@
+"""The I/O of the master: one port for nodes, one Unix socket for operators, one core."""
+
+import asyncio
+import contextlib
+import os
+import random
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from typing import assert_never
+
+import godwit
+from godwit import bulk
+from godwit.errors import StartError
+from godwit.log import Log
+from godwit.names import join_address, new_task_id
+from godwit.places import master_socket
+from godwit.wire import frames, messages, operations
+from godwit.wire.link import Accept, Link, Listener, dial, dial_bulk, listen_tcp, listen_unix
+from godwit.wire.preface import CONTROL, OPERATOR, Show
+from godwit.wire.session import Session
+from masterd import actions as do
+from masterd import events as on
+from masterd.copies import OTHER
+from masterd.core import Chance, Identity, Master
+from masterd.registry import Node
+from masterd.store import Store
+
+#: File in the state folder that says where the master listens.
+ADDRESS = "address"
+
+
+class Server:
+    """Does what the core wants, and tells it what happens."""
+
+    def __init__(self, state: str, log: Log, store: Store):
+        self._state = state
+        self._log = log
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._core: Master
+        self._numbers = 0
+        self._links: dict[int, tuple[Link, Session]] = {}
+        self._operators: dict[int, Link] = {}
+        self._bulks: dict[int, socket.socket] = {}
+        self._relays: set[tuple[socket.socket, socket.socket]] = set()
+        self._listeners: list[Listener] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._said_trouble = ""
+        self.done: asyncio.Future[str] = self._loop.create_future()
+
+    # ---- life ------------------------------------------------------------------------------
+
+    def start(self, host: str, port: int) -> str:
+        """Listens and takes up what was kept; gives the address.  Raises StartError."""
+        try:
+            tcp = listen_tcp(host, port)
+        except OSError as err:
+            raise StartError(
+                f"cannot listen on {join_address(host, port)}: {err.strerror or err}"
+            ) from err
+        address = join_address(host, tcp.getsockname()[1])
+        self._begin_core(address)
+        self._listeners = [
+            Listener(tcp, Accept({CONTROL: self._new_link}, self._on_link, self._on_bulk)),
+            Listener(
+                listen_unix(master_socket(self._state)),
+                Accept({OPERATOR: self._new_operator}, self._on_operator, self._on_bulk),
+            ),
+        ]
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
+        self._write_address(address)
+        self._handle(on.Tick())
+        return address
+
+    def _begin_core(self, address: str) -> None:
+        master = secrets.token_hex(16)
+        kept = self._store.load()
+        if "master" in kept.facts:
+            master = kept.facts["master"]
+        else:
+            self._store.put(do.KeepFact("master", master))
+        identity = Identity(master, address, godwit.__version__, os.getpid(), self._state)
+        self._core = Master(identity, Chance(
+            random.random, lambda: new_task_id(secrets.token_bytes), lambda: secrets.token_hex(32)
+        ))
+        self._core.history.load(kept.events)
+        for known in kept.nodes:
+            node = Node(known.name, known.node, host=known.host, port=known.port)
+            if known.host:
+                node.address = join_address(known.host, known.port)
+            self._core.registry.nodes[known.name] = node
+        for kept_task in kept.tasks:
+            where = self._core.registry.nodes.get(kept_task.node)
+            if where is not None:
+                self._core.registry.put(where, kept_task.task)
+
+    def _write_address(self, address: str) -> None:
+        path = os.path.join(self._state, ADDRESS)
+        with open(path + ".new", "w") as file:
+            file.write(address + "\n")
+        os.replace(path + ".new", path)
+
+    def _stop(self, reason: str) -> None:
+        if not self.done.done():
+            self.done.set_result(reason)
+
+    async def close(self) -> None:
+        """Ends every connection after what is queued; nodes and their tasks go on."""
+        for listener in self._listeners:
+            await listener.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for link, _ in tuple(self._links.values()):
+            link.close("the master stops")
+        for link in tuple(self._operators.values()):
+            link.close("the master stops")
+        for sock in (*self._bulks.values(), *(s for pair in self._relays for s in pair)):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        for sock in self._bulks.values():
+            sock.close()
+        await asyncio.sleep(0.02)  # what was queued leaves
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(self._state, ADDRESS))
+            os.unlink(master_socket(self._state))
+
+    # ---- events in -------------------------------------------------------------------------
+
+    def _handle(self, event: on.Event) -> None:
+        if self.done.done():
+            return
+        self._perform(self._core.handle(event, time.monotonic(), time.time()))
+        self._sleep_till(self._core.deadline())
+
+    def _sleep_till(self, deadline: float) -> None:
+        if deadline == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        self._timer = None
+        if deadline != float("inf"):
+            pause = max(0.0, deadline - time.monotonic())
+            self._timer = self._loop.call_later(pause, self._tick)
+
+    def _tick(self) -> None:
+        self._timer_at = float("inf")
+        self._timer = None
+        self._handle(on.Tick())
+
+    def _number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def _new_link(self) -> Link:
+        session = Session()
+        link = Link(session.receive)
+        number = self._number()
+        link.number = number
+        self._links[number] = (link, session)
+        link.on_message = lambda message: self._handle(on.Received(number, message))
+
+        def closed(reason: str) -> None:
+            del self._links[number]
+            self._handle(on.LinkClosed(number, reason))
+
+        link.on_closed = closed
+        return link
+
+    def _on_link(self, link: Link, preface: bytes, peer: str) -> None:
+        self._handle(on.LinkAccepted(link.number, peer))
+        self._loop.call_later(5.0, self._drop_silent, link.number)
+
+    def _drop_silent(self, number: int) -> None:
+        """Who says nothing for the time of an opening is not waited for."""
+        if self._core.nodes.is_opening(number) and number in self._links:
+            self._links[number][0].close("said no hello")
+
+    def _new_operator(self) -> Link:
+        link = Link(_requests(), frames.LOCAL_LIMIT)
+        number = self._number()
+        link.number = number
+        self._operators[number] = link
+        link.on_message = lambda request: self._handle(on.Asked(number, request))
+
+        def closed(reason: str) -> None:
+            del self._operators[number]
+            self._handle(on.OperatorGone(number))
+
+        link.on_closed = closed
+        return link
+
+    def _on_operator(self, link: Link, preface: bytes, peer: str) -> None:
+        if link.peer_uid() not in (0, os.geteuid()):
+            self._log("warning", f"refused an operator of uid {link.peer_uid()}")
+            link.close("not yours")
+
+    def _on_bulk(self, sock: socket.socket, show: Show, peer: str) -> None:
+        number = self._number()
+        self._bulks[number] = sock
+        self._handle(on.BulkOpened(number, show))
+
+    # ---- actions out -----------------------------------------------------------------------
+
+    def _perform(self, actions: list[do.Action]) -> None:
+        for index, action in enumerate(actions):
+            if isinstance(action, do.Commit):
+                rest = actions[index + 1 :]
+                self._store.commit(partial(self._later, self._perform_after_commit, rest))
+                return
+            self._do(action)
+
+    def _perform_after_commit(self, actions: list[do.Action]) -> None:
+        if self._store.trouble != self._said_trouble:
+            self._said_trouble = self._store.trouble
+            if self._said_trouble:
+                self._log("severe", f"cannot write {self._store.path}: {self._said_trouble}")
+        self._perform(actions)
+
+    def _later(self, call: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    def _do(self, action: do.Action) -> None:
+        match action:
+            case do.Send(link, message):
+                if link in self._links:
+                    self._links[link][0].send(messages.encode(message))
+            case do.Answer(operator, reply):
+                if operator in self._operators:
+                    self._operators[operator].send(operations.encode(reply))
+            case do.Open(link, channel):
+                decoder = {
+                    "control": messages.decode_from_node,
+                    "stream": messages.decode_stream_from_node,
+                }[channel]
+                self._links[link][1].opened(decoder)
+            case do.Close(link, reason):
+                if link in self._links:
+                    self._links[link][0].close(reason)
+            case do.Dial():
+                self._spawn(self._dial(action))
+            case do.KeepEvent(event):
+                self._store.put(action)
+                about = {"node": event.node, "task": event.task}
+                self._log(event.level, event.text, **{k: v for k, v in about.items() if v})
+            case do.KeepNode() | do.DropNode() | do.KeepTask() | do.DropTask() | do.KeepFact():
+                self._store.put(action)
+            case do.DialBulk():
+                threading.Thread(target=self._dial_bulk, args=(action,), daemon=True).start()
+            case do.Splice(one, other):
+                self._splice(self._bulks.pop(one), self._bulks.pop(other))
+            case do.DropBulk(number):
+                self._bulks.pop(number).close()
+            case do.Stop():
+                self._loop.call_later(0.02, self._stop, "told to")
+            case do.Commit():
+                raise AssertionError("a Commit is performed by _perform")
+            case _:
+                assert_never(action)
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _dial(self, action: do.Dial) -> None:
+        try:
+            link = await dial(action.host, action.port, CONTROL, self._new_link)
+        except OSError as err:  # TimeoutError is one
+            reason = err.strerror or "no answer"
+            self._handle(on.DialFailed(action.node, action.channel, reason))
+            return
+        self._handle(on.LinkOpened(link.number, action.node, action.channel))
+
+    def _dial_bulk(self, action: do.DialBulk) -> None:
+        """In a thread.  We call a node in the name of the other side."""
+        ticket, role = action.show.ticket, action.show.role
+        try:
+            sock = dial_bulk(action.host, action.port, Show(ticket, OTHER[role]))
+        except OSError as err:
+            self._later(self._handle, on.BulkFailed(ticket, err.strerror or "no answer"))
+            return
+        self._later(self._on_bulk, sock, action.show, "")
+
+    def _splice(self, one: socket.socket, other: socket.socket) -> None:
+        pair = (one, other)
+        self._relays.add(pair)
+
+        def relay() -> None:
+            with one, other, contextlib.suppress(OSError):
+                bulk.splice(one, other)
+            self._later(self._relays.discard, pair)
+
+        threading.Thread(target=relay, name="relay", daemon=True).start()
+
+
+def _requests() -> Callable[[bytes], Iterator[operations.Request]]:
+    """Cuts what an operator sends into requests."""
+    cutter = frames.Frames(frames.LOCAL_LIMIT)
+
+    def receive(data: bytes) -> Iterator[operations.Request]:
+        cutter.push(data)
+        while (payload := cutter.pop()) is not None:
+            yield operations.decode_request(payload)
+
+    return receive
