@@ -378,7 +378,7 @@ class Agent:
         match message:
             case wire.Welcome() if channel.relation is Relation.GREETING:
                 yield from self._welcomed(channel, message, now)
-            case wire.Refuse(code, text):
+            case wire.Refuse(text=text):
                 channel.failures = max(channel.failures, 4)
                 yield do.Close(link, f"the master refuses this node: {text}")
             case _ if channel.relation is not Relation.JOINED:

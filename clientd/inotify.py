@@ -1,4 +1,4 @@
-"""Says when a file grew: inotify(7) by ctypes, or a look every 0.2 s where inotify is not to be had."""
+"""Says when a file grew: inotify(7) by ctypes, else a look every 0.2 s."""
 
 import asyncio
 import ctypes

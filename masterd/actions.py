@@ -124,6 +124,6 @@ class Stop:
 
 
 Action = (
-    Send | Open | Close | Dial | Answer | KeepFact | KeepNode | DropNode | KeepTask | DropTask | KeepEvent
-    | Commit | DialBulk | Splice | DropBulk | Stop
+    Send | Open | Close | Dial | Answer | KeepFact | KeepNode | DropNode | KeepTask | DropTask
+    | KeepEvent | Commit | DialBulk | Splice | DropBulk | Stop
 )

@@ -162,7 +162,7 @@ class Copies:
         yield from self._relay(copy, now)
 
     def _finish(self, copy: Copy) -> Iterator[do.Action]:
-        """All sides have answered: the receiver knows what is there, the first cause what is not."""
+        """All sides have answered: the receiver knows what is there."""
         failures = [side for side in copy.sides.values() if _code(side)]
         # Where one end failed, the other only saw the connection end.
         failures.sort(key=lambda side: _code(side) in ("cut", "dropped"))

@@ -37,16 +37,16 @@ GONE = Gone(0)
 
 
 def view(
-    name: str, node: str = "node1", status: Status = Status.RUNNING, **about: Any
+    id: str, node: str = "node1", /, *, status: Status = Status.RUNNING, **about: Any
 ) -> op.TaskView:
     """A task; fields of Spec and Task by name."""
     ours = {f: about.pop(f) for f in list(about) if f in Spec.__struct_fields__}
-    spec = Spec(name, ours.pop("argv", (b"sleep", b"60")), **ours)
+    spec = Spec(id, ours.pop("argv", (b"sleep", b"60")), **ours)
     return op.TaskView(node, Task(spec, status, **{"pid": 7, **about}))
 
 
-def exited(name: str, node: str = "node1", code: int | None = 0, **about: Any) -> op.TaskView:
-    return view(name, node, Status.EXITED, exit_code=code, **about)
+def exited(id: str, node: str = "node1", /, code: int | None = 0, **about: Any) -> op.TaskView:
+    return view(id, node, status=Status.EXITED, exit_code=code, **about)
 
 
 def node(name: str, *tasks: op.TaskView, **about: Any) -> op.NodeView:

@@ -1,6 +1,7 @@
 """The shell with no terminal: lines from a pipe, a file, or nothing at all."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -148,3 +149,22 @@ def test_the_end_of_the_master_s_own_shell_stops_nodes_and_master(
 def test_detach_leaves_nodes_and_master_alone(master: FakeMaster, tmp_path: Path) -> None:
     assert shell(tmp_path, b"detach\necho 1\n", "owns_master").returncode == 0
     assert [type(a).__name__ for a in master.asked] == ["Attach"]
+
+
+def test_an_order_to_leave_is_passed_on_to_who_handled_it_before(
+    master: FakeMaster, tmp_path: Path
+) -> None:
+    script = f"import signal; signal.signal(15, lambda *_: print('passed on')); {MAIN}"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], env=environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdin and child.stdout and child.stderr
+        child.stdin.write(b"echo 1\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        child.send_signal(signal.SIGTERM)
+        told = child.stdout.read()
+        assert child.stderr.read().count(b"\n") <= 1
+    assert told.splitlines()[-1:] == [b"passed on"]
+    assert child.returncode == 143

@@ -94,4 +94,5 @@ def advance(status: Status, cause: Cause) -> Status:
     try:
         return TABLE[status][cause]
     except KeyError:
-        raise TaskError("bad-step", f"a task that is {status.value} cannot be {cause.value}") from None
+        text = f"a task that is {status.value} cannot be {cause.value}"
+        raise TaskError("bad-step", text) from None

@@ -103,7 +103,7 @@ def _time_line(context: Context, view: op.TaskView) -> tuple[op.Event, ...]:
 
 def _describe(context: Context, view: op.TaskView, happened: tuple[op.Event, ...]) -> None:
     for name, value in _facts(view):
-        context.line(f"{name:<12}{render.printable(value)}")
+        context.line(f"{name:<13}{render.printable(value)}")
     if happened:
         context.line("events")
     for each in happened:

@@ -3,10 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from io import TextIOWrapper
-from types import FrameType
 from typing import TextIO
 
 from godwit.errors import GodwitError
@@ -14,8 +13,6 @@ from masterd.commands.context import Context, here
 from masterd.shell.attention import Attention
 from masterd.shell.lines import Piped, edited
 from masterd.shell.loop import Loop
-
-Action = Callable[[int, FrameType | None], object] | int | None
 
 ATTENDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: In the state folder: tracebacks of bugs.
@@ -41,7 +38,7 @@ def main(state: str, owns_master: bool = False) -> int:
 
 def _session(context: Context) -> int:
     mishaps_file = os.path.join(context.state, MISHAPS)
-    with _heard(context.owns_master) as attention:
+    with _heard() as attention:
         if edited():
             # Here and not above: a shell in a pipe needs neither editor nor threads.
             from masterd.shell import terminal
@@ -75,25 +72,22 @@ def _reconfigure(stream: TextIO | None, errors: str) -> None:
 
 
 @contextmanager
-def _heard(owns_master: bool) -> Iterator[Attention]:
+def _heard() -> Iterator[Attention]:
     """While the block lasts, signals break off work in order; one that was ignored stays so.
 
     So input() gives the terminal back its settings on the way out, which a default action does
-    not.  A shell in the master's terminal cannot be stopped by Ctrl-Z: the master, its parent,
-    runs on, and nobody would get the terminal back.
+    not.  An order to leave is then passed on to whoever would have got it.
     """
     attention = Attention()
-    wanted: dict[int, Action] = dict.fromkeys(ATTENDED, attention.hear)
-    if owns_master:
-        wanted[signal.SIGTSTP] = signal.SIG_IGN
-    before = {number: signal.getsignal(number) for number in wanted}
-    for number, handler in wanted.items():
-        if before[number] is not signal.SIG_IGN:
-            signal.signal(number, handler)
+    before = {number: signal.getsignal(number) for number in ATTENDED}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, attention.hear)
     try:
         yield attention
     finally:
         # The process ends now, and a key held down must not make a traceback of that.
-        before[signal.SIGINT] = signal.SIG_IGN
-        for number, handler in before.items():
+        for number, handler in {**before, signal.SIGINT: signal.SIG_IGN}.items():
             signal.signal(number, handler)
+        if attention.order and callable(before[attention.order]):
+            signal.raise_signal(attention.order)

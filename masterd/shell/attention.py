@@ -20,20 +20,21 @@ class Attention:
 
     def __init__(self) -> None:
         self._open = False
-        self._order = 0
+        #: The signal that ordered to leave, if one did.
+        self.order = 0
 
     def hear(self, number: int, _frame: FrameType | None) -> None:
         """SIGINT breaks off the work at hand; any other signal is an order to leave, and stands."""
         if number != signal.SIGINT:
-            self._order = number
+            self.order = number
         if self._open:
             self._open = False
             raise KeyboardInterrupt if number == signal.SIGINT else Leave(128 + number)
 
     def during(self, work: Callable[[], Result]) -> Result:
         """What ``work`` gives.  Raises KeyboardInterrupt or Leave when a signal broke it off."""
-        if self._order:
-            raise Leave(128 + self._order)
+        if self.order:
+            raise Leave(128 + self.order)
         self._open = True
         try:
             return work()

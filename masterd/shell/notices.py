@@ -4,6 +4,7 @@ One event is one line as the master words it.  Many are counted: a thousand task
 a person types are one line, not a thousand.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -18,14 +19,14 @@ TASKS_SHOWN = 3
 OTHERS_SHOWN = 8
 #: Kinds of outcome named in a count; what is left is "other".
 OUTCOMES_SHOWN = 4
-#: The master words the end of a task "... ended: OUTCOME".
-ENDED = " ended: "
+#: How the master words the end of a task (masterd.nodes.describe_end), and how a count does.
+_ENDED = re.compile(r" on \S+ (?:exited (\d+)|was ended by (\S+)|is (failed|unknown))\b")
 
 
 def lines(events: Sequence[Event]) -> list[str]:
     """What to print, nothing of it able to move a cursor."""
-    ends = [event for event in events if event.task and ENDED in event.text]
-    others = [event for event in events if not (event.task and ENDED in event.text)]
+    ends = [event for event in events if _outcome(event)]
+    others = [event for event in events if not _outcome(event)]
     said = _told(others, OTHERS_SHOWN)
     said += [_count(ends)] if len(ends) > TASKS_SHOWN else _told(ends, TASKS_SHOWN)
     return [MARK + printable(line) for line in said]
@@ -41,11 +42,20 @@ def _told(events: Sequence[Event], most: int) -> list[str]:
     return told
 
 
+def _outcome(event: Event) -> str:
+    """exit 1, SIGKILL, failed or unknown; empty for an event that is no end of a task."""
+    found = _ENDED.search(event.text) if event.task else None
+    if not found:
+        return ""
+    code, signal, word = found.groups()
+    return f"exit {code}" if code else signal or word
+
+
 def _count(ends: Sequence[Event]) -> str:
     """1,000 tasks ended: 998 exit 0, 2 exit 1."""
-    outcomes = Counter(event.text.rpartition(ENDED)[2] for event in ends).most_common()
+    outcomes = Counter(map(_outcome, ends)).most_common()
     named = [f"{count:,} {outcome}" for outcome, count in outcomes[:OUTCOMES_SHOWN]]
     rest = sum(count for _, count in outcomes[OUTCOMES_SHOWN:])
     if rest:
         named.append(f"{rest:,} other")
-    return f"{len(ends):,} tasks{ENDED}{', '.join(named)}"
+    return f"{len(ends):,} tasks ended: {', '.join(named)}"

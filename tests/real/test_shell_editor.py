@@ -162,7 +162,7 @@ def test_a_line_longer_than_the_screen_is_wide_survives_a_notice(
 
 def test_a_thousand_ends_are_one_line(at_prompt: Person, master: FakeMaster) -> None:
     heard(master)
-    texts = [f"{n} ended: exit {int(n > 997)}" for n in range(1000)]
+    texts = [f"{n:08} on node1 exited {int(n > 997)}: true" for n in range(1000)]
     master.notice(*texts, task="x")
     at_prompt.sees("-- 1,000 tasks ended: 998 exit 0, 2 exit 1")
     assert "echo 1" in at_prompt.runs("echo 1")
