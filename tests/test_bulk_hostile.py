@@ -95,7 +95,7 @@ def test_a_listed_path_that_leaves_the_tree_is_refused(
 
 def contents(path: bytes, data: bytes = b"new") -> list[Message | bytes]:
     return [
-        Listing((Entry(path, "file", size=len(data)),)),
+        Listing((Entry(path, "file", 0o600, size=len(data)),)),
         Start(), Block(len(data)), data, End(sha256(data).digest()),
     ]
 
@@ -113,7 +113,7 @@ def test_a_link_that_the_sender_planted_is_not_followed(here: bytes, link: bytes
 def test_a_link_that_lies_in_the_target_is_replaced_and_not_written_through(here: bytes) -> None:
     plant(here + b"/to/a", {b"x": "../../victim", b"d": "../../closed"})
     told(here + b"/to", [OFFER, Listing((FOLDER,)), *contents(b"x")])
-    assert seen(here + b"/to/a/x") == (b"new", 0)
+    assert seen(here + b"/to/a/x") == (b"new", 0o600)
     assert told(here + b"/to", [OFFER, Listing((FOLDER,)), *contents(b"d/x")]).code == "not-folder"
 
 

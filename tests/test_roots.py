@@ -17,7 +17,8 @@ from tests.copying import Tree, copied, ordinary_user, plant, refused, seen
 @pytest.fixture
 def here(tmp_path: Path) -> bytes:
     """``files`` (the base) and ``open`` (a root) beside ``closed``, with ways out planted."""
-    out: dict[bytes, Tree] = {b"up": "../closed", b"far": str(tmp_path / "n" / "closed"), b"x": (b"mine", 0o644)}
+    far = str(tmp_path / "n" / "closed")
+    out: dict[bytes, Tree] = {b"up": "../closed", b"far": far, b"x": (b"mine", 0o644)}
     plant(
         os.fsencode(tmp_path / "n"),
         {
