@@ -89,5 +89,6 @@ def _heard() -> Iterator[Attention]:
         # The process ends now, and a key held down must not make a traceback of that.
         for number, handler in {**before, signal.SIGINT: signal.SIG_IGN}.items():
             signal.signal(number, handler)
-        if attention.order and callable(before[attention.order]):
-            signal.raise_signal(attention.order)
+        for number, handler in before.items():
+            if number == attention.order and callable(handler):
+                signal.raise_signal(number)
