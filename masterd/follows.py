@@ -27,8 +27,9 @@ class Reading:
     live: bool
     #: Streams that have not ended.
     open: set[int] = field(default_factory=set)
-    #: A launch is followed before it is known what came of it.
+    #: A launch is followed before it is known what came of it: what comes that early waits.
     launched: bool = True
+    early: list[op.Reply] = field(default_factory=list)
     faults: list[op.Fault] = field(default_factory=list)
     #: Tasks whose stream was cut short: their end is not waited for.
     cut: set[str] = field(default_factory=set)
@@ -77,6 +78,9 @@ class Follows:
         if reading is None:
             return
         reading.launched = True
+        for early in reading.early:
+            yield do.Answer(operator, early)
+        reading.early.clear()
         started = {view.task.id for view in reply.tasks}
         for number in tuple(reading.open):
             if self._streams[number].request.task not in started:
@@ -128,9 +132,8 @@ class Follows:
         stream.next = message.offset + len(message.data)
         reading = stream.reading
         task = stream.request.task
-        yield do.Answer(
-            reading.operator, op.Output(reading.id, task, message.offset, message.data, node.name)
-        )
+        output = op.Output(reading.id, task, message.offset, message.data, node.name)
+        yield from self._answer(reading, output)
 
     def ended(self, node: Node, message: wire.Ended) -> Iterator[do.Action]:
         """The node has sent all there was."""
@@ -174,10 +177,16 @@ class Follows:
         self._drop(number)
         if code:
             reading.cut.add(task)
-        yield do.Answer(
-            reading.operator, op.OutputEnd(reading.id, task, code, text, stream.node.name)
-        )
+        end = op.OutputEnd(reading.id, task, code, text, stream.node.name)
+        yield from self._answer(reading, end)
         yield from self._finish_if_complete(reading)
+
+    @staticmethod
+    def _answer(reading: Reading, reply: op.Reply) -> Iterator[do.Action]:
+        if reading.launched:
+            yield do.Answer(reading.operator, reply)
+        else:
+            reading.early.append(reply)
 
     def _drop(self, number: int) -> None:
         stream = self._streams.pop(number)
