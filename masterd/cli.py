@@ -9,7 +9,6 @@ The master is the one whose state folder is DIR, else $GODWIT_STATE, else the de
 task's own from wait and execute --wait, 124 time is over, 125 the outcome is unknown.
 """
 
-import contextlib
 import os
 import sys
 from io import TextIOWrapper
@@ -30,12 +29,21 @@ def main() -> int:
         status = run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes once more at exit; there is nobody to hear of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return UNREAD
+    except OSError as err:
+        # A full disk below stdout, a terminal that hung up.
+        _drop_output()
+        print(f"godwit: {err.strerror or err}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED
     return status
+
+
+def _drop_output() -> None:
+    """The interpreter flushes once more at exit; what is left then goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _open_streams() -> None:
@@ -80,8 +88,6 @@ def _command(state: str, words: list[str]) -> int:
     try:
         return commands.dispatch(context, words)
     finally:
-        with contextlib.suppress(BrokenPipeError):
-            context.out.flush()
         context.close()
 
 

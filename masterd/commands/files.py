@@ -48,7 +48,7 @@ def copy(context: Context, given: Given) -> int:
         raise asking.misuse(
             "both sides are on this machine", "write NODE:PATH for one of them, or use cp"
         )
-    request = op.Copy(0, _whole(source), _whole(target))
+    request = op.Copy(0, absolute(source), absolute(target))
     with _bar(context, given, source) as bar:
         done = _copied(context, request, bar)
     for warning in done.warnings:
@@ -73,12 +73,15 @@ def place(text: str) -> op.Place:
     return op.Place(os.fsencode(text))
 
 
-def _whole(it: op.Place) -> op.Place:
-    """A local path with its folders, for the master's log; its last slash, if any, stays."""
+def absolute(it: op.Place) -> op.Place:
+    """A local path from the root on, for the master's log; its last slash, if any, stays."""
     if it.node or not it.path:
         return it
     slash = b"/" if it.path.endswith(b"/") else b""
-    return op.Place(os.path.abspath(it.path).rstrip(b"/") + slash or b"/")
+    try:
+        return op.Place(os.path.abspath(it.path).rstrip(b"/") + slash or b"/")
+    except FileNotFoundError as err:
+        raise UsageError("the folder that this runs in is gone", code="not-found") from err
 
 
 def _copied(context: Context, request: op.Copy, bar: bulk.Progress) -> op.CopyDone:

@@ -101,6 +101,7 @@ class Foreground:
                     flow.take(reply)
                 case op.OutputEnd() if flow:
                     flow.end(reply)
+                    (self._running or {}).pop(reply.task, None)
                 case op.Tasks():
                     return reply
                 case _:
@@ -117,21 +118,22 @@ class Foreground:
         """Takes the next step.  Raises Left when there is none."""
         if self._running is None:
             self._early.append(number)
-            if len(self._early) > len(self._steps):
+            if len(self._early) > max(1, len(self._steps)):
                 raise Left((), number)
-            return
-        if not self._steps:
+        elif self._steps:
+            self._send(self._steps.pop(0), number)
+        else:
             raise Left(self._running, number)
-        step = self._steps.pop(0)
+
+    def _send(self, step: Step, number: int) -> None:
+        """The signal of ``step``, or the one that came, to the tasks that have not ended."""
         sent = step.number or number
-        self._client.post(
-            op.SignalTasks(0, tuple(self._running), sent, step.whole), self._signalled
-        )
-        rest = f"next: {signal_name(self._steps[0].number or number)}" if self._steps else (
-            "next: leave"
-        )
+        if self._running:
+            request = op.SignalTasks(0, tuple(self._running), sent, step.whole)
+            self._client.post(request, self._signalled)
+        after = signal_name(self._steps[0].number or number) if self._steps else "leave"
         self._context.out.flush()
-        self._context.note(f"{signal_name(sent)} sent ({rest})")
+        self._context.note(f"{signal_name(sent)} sent (next: {after})")
 
     def _signalled(self, reply: op.Reply) -> None:
         """Tasks that ended meanwhile need no word; that none could be reached does."""
