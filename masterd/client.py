@@ -78,8 +78,6 @@ def final(reply: op.Reply) -> bool:
 
 def refusal(problem: op.Problem) -> UsageError:
     """The error that a Problem stands for."""
-    if problem.code == "timeout":
-        return TimedOut()
     return UsageError(
         problem.message, code=problem.code, hint=problem.hint, exit_status=problem.exit_status
     )

@@ -72,11 +72,11 @@ def test_a_folder_comes_down(master: Scripted, desk: Desk, tmp_path: Path) -> No
     (tmp_path / "far").mkdir()
     (tmp_path / "far/a").write_text("a")
     Node(master, tmp_path / "far")
-    master.says(op.Copy, op.Ticket(0, "T", "receive"), op.CopyDone(0, 1, 1, b"new"))
+    master.says(op.Copy, op.Ticket(0, "T", "receive"), op.CopyDone(0, 1, 1, b"far"))
     assert desk.run("copy", "--json", "node1:far", str(tmp_path / "new")) == 0
     assert (tmp_path / "new/a").read_text() == "a"
     assert json.loads(desk.said[0])["copied"] == {
-        "size": 1, "files": 1, "path": "new", "warnings": []
+        "size": 1, "files": 1, "path": str(tmp_path / "new"), "warnings": [],
     }
 
 

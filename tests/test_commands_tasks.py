@@ -485,8 +485,9 @@ def test_wait_takes_the_first_status_that_is_not_0(master: Scripted, desk: Desk)
 
 
 def test_a_wait_whose_time_is_over_is_124(master: Scripted, desk: Desk) -> None:
-    master.says(op.AwaitTasks, op.Problem(0, "timeout", "not yet", exit_status=1))
+    master.says(op.AwaitTasks, op.Problem(0, "timeout", "t still runs", exit_status=124))
     assert desk.run("wait", "--timeout", "0.5", "t", "--json") == 124
+    assert desk.noted == ["wait: t still runs"]
     assert json.loads(desk.said[0])["error"]["code"] == "timeout"
 
 

@@ -15,6 +15,8 @@ from masterd.commands import asjson, asking, nodes
 from masterd.commands.asking import Given
 from masterd.commands.context import Context
 
+#: The code of a connection that ended before the copy did (godwit.bulk.faults).
+CUT = "cut"
 #: Pauses, seconds, before a copy that was cut is taken up again.
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 #: Seconds the master has to say why a connection for a copy was cut.
@@ -84,29 +86,32 @@ def absolute(it: op.Place) -> op.Place:
         raise UsageError("the folder that this runs in is gone", code="not-found") from err
 
 
-def _copied(context: Context, request: op.Copy, bar: bulk.Progress) -> op.CopyDone:
+def _copied(context: Context, request: op.Copy, bar: bulk.Progress) -> bulk.Summary:
     """One copy, taken up again after a cut connection.  Raises UsageError."""
     for pause in PAUSES_S:
         try:
             return _attempt(context.master, request, bar)
         except UsageError as err:
-            if err.code != "cut":
+            if err.code != CUT:
                 raise
         context.note("the connection was cut: the copy goes on from there")
         time.sleep(pause)
     return _attempt(context.master, request, bar)
 
 
-def _attempt(client: Client, request: op.Copy, bar: bulk.Progress) -> op.CopyDone:
+def _attempt(client: Client, request: op.Copy, bar: bulk.Progress) -> bulk.Summary:
+    """What the receiving end says of the copy.  Raises UsageError."""
+    received: bulk.Summary | None = None
     with client.stream(request) as answers:
         for reply in answers:
             match reply:
                 case op.Ticket():
-                    _local_end(client, answers, request, reply, bar)
-                case op.Progress(done=done, total=total):
-                    bar(done, total)
-                case op.CopyDone():
-                    return reply
+                    done = _local_end(client, answers, request, reply, bar)
+                    received = done if reply.role == "receive" else None
+                case op.Progress(done=done_bytes, total=total):
+                    bar(done_bytes, total)
+                case op.CopyDone(size=size, files=files, path=path, warnings=warnings):
+                    return received or bulk.Summary(size, files, path, warnings)
                 case _:
                     pass
     raise UsageError("the master did not say how the copy went", code="unknown", exit_status=125)
@@ -114,16 +119,15 @@ def _attempt(client: Client, request: op.Copy, bar: bulk.Progress) -> op.CopyDon
 
 def _local_end(
     client: Client, answers: Answers, request: op.Copy, ticket: op.Ticket, bar: bulk.Progress
-) -> None:
+) -> bulk.Summary:
     """This process's part of a copy.  Raises UsageError."""
     with client.open_bulk(ticket.ticket, ticket.role) as link:
         try:
             if ticket.role == "send":
-                bulk.send(link, request.source.path, bar)
-            else:
-                bulk.receive(link, request.target.path, bar)
+                return bulk.send(link, request.source.path, bar)
+            return bulk.receive(link, request.target.path, bar)
         except TransferError as err:
-            if err.code == "cut":
+            if err.code == CUT:
                 _explain(answers)
             raise UsageError(err.text, code=err.code) from err
 
