@@ -125,8 +125,8 @@ Orders = Start | Signal | Pause | Forget | Measure | Stop
 Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping
 
 _encoder = msgspec.msgpack.Encoder()
-_orders = msgspec.msgpack.Decoder(Orders)
-_words = msgspec.msgpack.Decoder(Words)
+_orders: msgspec.msgpack.Decoder[Orders] = msgspec.msgpack.Decoder(Orders)
+_words: msgspec.msgpack.Decoder[Words] = msgspec.msgpack.Decoder(Words)
 
 
 def encode(message: Order | Word) -> bytes:

@@ -1,0 +1,93 @@
+"""clientd: the daemon of a node."""
+
+import sys
+from collections.abc import Sequence
+
+import docopt
+
+from clientd.keeper import birth, node
+from clientd.keeper.settings import Settings
+from godwit import __version__, names, places
+from godwit.errors import StartError, UsageError
+from godwit.log import Level
+
+USAGE = """\
+The daemon of a node: starts the tasks that its master asks for, and looks after them.
+
+Usage:
+  clientd --name NODE (--master HOST:PORT | --listen HOST:PORT)
+          [--state DIR] [--logs DIR] [--orphans POLICY] [-v | -q]
+  clientd (-h | --help)
+  clientd --version
+
+Options:
+  --name NODE         what this node is called; unique among its master's
+  --master HOST:PORT  join this master, and again whenever it is away
+  --listen HOST:PORT  wait here for a master that registers this node
+  --state DIR         where it keeps what it knows of its tasks
+  --logs DIR          where its own log is and, in DIR/NODE, those of its tasks
+  --orphans POLICY    what becomes of tasks when the master is silent: keep, or kill=SECONDS
+                      to end them all and stop after that long [default: keep]
+  -v                  say more on stderr: configuration, too
+  -q                  say less: warnings only
+  -h, --help          this text
+  --version           the version
+"""
+
+#: Longest silence, seconds, that a policy can ask for: about a year.
+LONGEST_S = 366 * 24 * 3600
+
+
+def main() -> int:
+    """0 after an orderly stop, 1 when it cannot start, 2 for wrong usage."""
+    born = birth.start()
+    try:
+        settings, level = asked(sys.argv[1:])
+    except UsageError as err:
+        print(f"clientd: {err}{f' ({err.hint})' if err.hint else ''}", file=sys.stderr)
+        return err.exit_status
+    try:
+        node.run(settings, born, level)
+    except StartError as err:
+        print(f"clientd {settings.name}: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def asked(argv: Sequence[str]) -> tuple[Settings, Level]:
+    """What the command line says.  Raises UsageError; ends the process for --help, --version."""
+    try:
+        given = docopt.docopt(USAGE, list(argv), True, f"clientd {__version__}")
+    except docopt.DocoptExit as err:
+        raise UsageError(
+            "this is not how it is started", exit_status=2,
+            hint="clientd --name NODE (--master HOST:PORT | --listen HOST:PORT); --help says more",
+        ) from err
+    name = names.check_node_name(given["--name"])
+    for option in ("--master", "--listen"):
+        if given[option] is not None:
+            names.split_address(given[option])
+    settings = Settings(
+        name, given["--master"] or "", given["--listen"] or "",
+        places.node_state(name, given["--state"]), places.logs(given["--logs"]),
+        orphans_kill_s(given["--orphans"]),
+    )
+    return settings, "config" if given["-v"] else "warning" if given["-q"] else "info"
+
+
+def orphans_kill_s(policy: str) -> float:
+    """Seconds; 0 for never.  Raises UsageError."""
+    if policy == "keep":
+        return 0.0
+    word, _, seconds = policy.partition("=")
+    is_number = seconds.isascii() and seconds.isdigit() and len(seconds) <= 9
+    if word == "kill" and is_number and 0 < int(seconds) <= LONGEST_S:
+        return float(seconds)
+    raise UsageError(
+        f"--orphans {policy!r} is no policy", code="bad-policy", exit_status=2,
+        hint=f"write keep, or kill=SECONDS with 1 to {LONGEST_S}",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

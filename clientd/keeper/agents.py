@@ -1,0 +1,201 @@
+"""The agent's process as the keeper sees it: started, talked to, restarted when it dies."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from select import EPOLLIN, EPOLLOUT
+
+from clientd.keeper import orders
+from clientd.keeper.backoff import Backoff
+from clientd.keeper.loop import Loop
+from godwit.errors import PeerError
+from godwit.log import Log
+from godwit.wire import frames
+
+#: Bytes of words that an agent may leave unread before it is taken for stuck.
+MOST_UNREAD = 8 * 1024 * 1024
+#: Below this many bytes unread, the next of a new agent's first words are made.
+LOW_WATER = 256 * 1024
+#: Seconds that an agent has to end once it hung up.
+FAREWELL_S = 1.0
+#: Bytes taken at once.
+CHUNK = 256 * 1024
+
+#: Runs the agent; its end of the socket pair is the last word.
+COMMAND = (sys.executable, "-m", "clientd.agent")
+
+
+class Agent:
+    """At most one agent process at a time.
+
+    ``greeting`` makes a new agent's first words, the next one when the last was mostly read;
+    ``take`` gets each order.  ``waiters``: who waits for which of our children that are no task's.
+    """
+
+    def __init__(
+        self, loop: Loop, log: Log, waiters: dict[int, Callable[[], None]],
+        greeting: Callable[[], Iterator[orders.Word]], take: Callable[[orders.Order], None],
+    ):
+        self.pid = 0
+        self._loop = loop
+        self._log = log
+        self._waiters = waiters
+        self._greeting = greeting
+        self._take = take
+        self._backoff = Backoff()
+        self._pidfd = -1
+        self._socket: socket.socket | None = None
+        self._unread = bytearray()
+        self._first_words: Iterator[orders.Word] = iter(())
+        self._cutter = frames.Frames(frames.LOCAL_LIMIT)
+        self._wanted = True
+
+    def start(self) -> None:
+        """Starts one; a failure to do so counts as its death."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        self._backoff.born(self._loop.now())
+        with theirs:
+            theirs.set_inheritable(True)
+            try:
+                self.pid = self._spawn(theirs.fileno())
+            except OSError as err:
+                ours.close()
+                self._died(f"cannot be started: {err.strerror}")
+                return
+        self._socket = ours
+        self._unread.clear()
+        self._cutter = frames.Frames(frames.LOCAL_LIMIT)
+        self._first_words = self._greeting()
+        self._waiters[self.pid] = self.reap
+        self._pidfd = os.pidfd_open(self.pid)
+        self._loop.watch(self._pidfd, lambda _: self.reap())
+        self._loop.watch(ours.fileno(), self._on_ready, EPOLLIN | EPOLLOUT)
+        self._log("config", f"agent started as pid {self.pid}")
+
+    @staticmethod
+    def _spawn(fd: int) -> int:
+        top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        path = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH"))))
+        # A session of its own: Ctrl-C at our terminal reaches the keeper alone.
+        return os.posix_spawn(
+            COMMAND[0], [*COMMAND, str(fd)], {**os.environ, "PYTHONPATH": path}, setsid=True,
+            file_actions=((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),),
+        )
+
+    # ---- talking ---------------------------------------------------------------------------
+
+    def tell(self, word: orders.Word) -> None:
+        """Queues a word; without an agent nothing happens, for the next one is told all."""
+        if self._socket is None:
+            return
+        self._queue(word)
+        if len(self._unread) > MOST_UNREAD:
+            self.kill(f"it left {len(self._unread)} bytes unread")
+
+    def _queue(self, word: orders.Word) -> None:
+        self._unread += frames.encode(orders.encode(word), frames.LOCAL_LIMIT)
+
+    def flush(self) -> None:
+        """Writes what the agent will take now."""
+        if self._socket is None:
+            return
+        try:
+            while self._next_words():
+                del self._unread[:self._socket.send(self._unread)]
+        except BlockingIOError:
+            self._loop.watch(self._socket.fileno(), self._on_ready, EPOLLIN | EPOLLOUT)
+            return
+        except OSError:  # it is gone; its pidfd says so, too
+            self._unread.clear()
+        self._loop.watch(self._socket.fileno(), self._on_ready, EPOLLIN)
+
+    def _next_words(self) -> bool:
+        """There is something to write."""
+        while len(self._unread) < LOW_WATER and (word := next(self._first_words, None)):
+            self._queue(word)
+        return bool(self._unread)
+
+    def _on_ready(self, events: int) -> None:
+        if events & EPOLLOUT:
+            self.flush()
+        if events & ~EPOLLOUT:
+            self._read()
+
+    def _read(self) -> bool:
+        """There was something to read."""
+        if self._socket is None:
+            return False
+        try:
+            data = self._socket.recv(CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up()
+            if self._wanted:  # as a rule it is just ending
+                self._loop.alarm("agent", FAREWELL_S, lambda: self.kill("it hung up"))
+            return False
+        try:
+            for payload in self._cutter.feed(data):
+                self._take(orders.decode_order(payload))
+        except PeerError as err:
+            self.kill(str(err))
+        return True
+
+    # ---- ending ----------------------------------------------------------------------------
+
+    @property
+    def is_there(self) -> bool:
+        return self.pid != 0
+
+    def kill(self, why: str) -> None:
+        """Ends it at once; another is started unless ``dismiss`` was called."""
+        self._hang_up()
+        if self.pid:
+            self._log("warning", f"agent {self.pid} is killed: {why}")
+            self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        if self.pid:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def dismiss(self) -> None:
+        """It is expected to end; no other is started."""
+        self._wanted = False
+        self._loop.silence("agent")
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            self._loop.forget(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def reap(self) -> None:
+        """Takes its exit status, if it has ended."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if not pid:
+            return
+        # What it sent before it died was sent.
+        while self._read():
+            pass
+        self._hang_up()
+        self._loop.forget(self._pidfd)
+        os.close(self._pidfd)
+        del self._waiters[pid]
+        self.pid, self._pidfd = 0, -1
+        code = os.waitstatus_to_exitcode(status)
+        self._died(f"ended with code {code}" if code >= 0 else f"was ended by signal {-code}")
+
+    def _died(self, how: str) -> None:
+        if not self._wanted:
+            return
+        now = self._loop.now()
+        pause = self._backoff.died(now) - now
+        self._log("warning", f"the agent {how}; another starts in {pause:g} s")
+        self._loop.alarm("agent", pause, self.start)

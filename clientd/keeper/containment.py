@@ -1,0 +1,103 @@
+"""What belongs to a task, and how all of it is stopped or ended: by its cgroup where it has one,
+else by kinship."""
+
+import os
+import signal
+from collections.abc import Iterable
+
+from clientd.keeper import kinship, processes
+from clientd.keeper.cgroups import Cgroups
+from clientd.keeper.processes import Process
+from godwit.task.record import Task
+
+
+class Containment:
+    """Every task's processes.
+
+    ``runs``: the task's root has not been waited for, so its pid is no other's.
+    """
+
+    def __init__(self, cgroups: Cgroups | None):
+        self._cgroups = cgroups
+
+    def enter(self, task: str) -> None:
+        """What is spawned from now on belongs to the task.  Raises OSError."""
+        if self._cgroups:
+            self._cgroups.join(task)
+
+    def leave(self) -> None:
+        """What is spawned from now on belongs to no task."""
+        if self._cgroups:
+            self._cgroups.go_home()
+
+    def _cgroup(self, task: Task) -> Cgroups | None:
+        return self._cgroups if self._cgroups and self._cgroups.holds(task.id) else None
+
+    def left(self, task: Task, known: Iterable[int]) -> int | None:
+        """How many processes of a task run on now that its root has been waited for.
+
+        None when there is nothing left; 0 when what is left is just ending.  ``known``: our
+        children that nobody left to us.
+        """
+        if cgroup := self._cgroup(task):
+            return None if cgroup.clear(task.id) else len(cgroup.members(task.id))
+        # What a task leaves behind becomes our child: mostly there is none, and no need to look
+        # any further.
+        if not kinship.own_children() - set(known):
+            return None
+        return len(_census().members(task, False)) or None
+
+    def emptied(self, tasks: Iterable[Task]) -> list[str]:
+        """Those of which no process is left; the root of none of them runs."""
+        census: kinship.Census | None = None
+        empty: list[str] = []
+        for task in tasks:
+            if cgroup := self._cgroup(task):
+                is_empty = cgroup.clear(task.id)
+            else:
+                census = census or _census()
+                is_empty = not census.members(task, False)
+            if is_empty:
+                empty.append(task.id)
+        return empty
+
+    def kill(self, task: Task, runs: bool) -> None:
+        """SIGKILL to everything that the task ever started, as far as it can be found."""
+        if cgroup := self._cgroup(task):
+            cgroup.kill(task.id)
+        else:
+            kinship.kill(_census().members(task, runs))
+
+    def freeze(self, task: Task, frozen: bool) -> None:
+        """Stops a running task where it is, or lets it go on.  Raises OSError."""
+        if cgroup := self._cgroup(task):
+            cgroup.freeze(task.id, frozen)
+        elif task.pid:
+            os.killpg(task.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def clear(self, task: str) -> None:
+        """Nothing came of the task."""
+        if self._cgroups:
+            self._cgroups.clear(task)
+
+    def survey(self, bases: Iterable[str], mark: str) -> dict[str, list[Process]]:
+        """All living processes of tasks that an earlier keeper with this mark started."""
+        found: dict[str, list[Process]] = {}
+        for process in processes.everyone():
+            marks = processes.environment(process.pid)
+            if not process.is_dead and marks.get(kinship.KEEPER_MARK) == mark.encode():
+                task = marks.get(kinship.MARK, b"").decode("ascii", "replace")
+                found.setdefault(task, []).append(process)
+        if self._cgroups:
+            for task in self._cgroups.survey(bases):
+                seen = map(processes.look, self._cgroups.members(task))
+                found[task] = [process for process in seen if process]
+        return found
+
+    def close(self) -> None:
+        if self._cgroups:
+            self._cgroups.close()
+
+
+def _census() -> kinship.Census:
+    return kinship.Census(processes.everyone())

@@ -1,0 +1,226 @@
+"""The keeper's turns: orders in, steps of tasks, words out; and how it stops.
+
+Order within one turn of the loop: what happened is noted, then written to the journal, then told.
+"""
+
+import os
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from enum import Enum
+from functools import partial
+
+from clientd.keeper import orders
+from clientd.keeper.agents import Agent
+from clientd.keeper.birth import Born
+from clientd.keeper.news import batches
+from clientd.keeper.tasks import Tasks, Tools
+from clientd.keeper.watch import usage
+from godwit.errors import TaskError
+from godwit.task.record import signal_name
+
+#: Seconds that tasks have to end after SIGTERM, before SIGKILL.
+GRACE_S = 2.0
+#: Seconds that the agent has to say goodbye, and again after SIGTERM.
+FAREWELL_S = 1.0
+#: Faults of one order that are told in full.
+MOST_TOLD = 5
+
+
+class Phase(Enum):
+    """Only forward."""
+
+    RUNNING = 0
+    #: Tasks have been told to end.
+    ENDING = 1
+    #: They have been killed.
+    KILLING = 2
+    #: The agent has been told.
+    LEAVING = 3
+
+
+class Keeper:
+    """One clientd's keeper, from its start to its stop."""
+
+    def __init__(self, tools: Tools, tasks: Tasks, facts: orders.Facts, born: Born):
+        self._tools = tools
+        self._loop = tools.loop
+        self._log = tools.log
+        self._tasks = tasks
+        self._facts = facts
+        self._born = born
+        self._phase = Phase.RUNNING
+        self._reason = ""
+        self.agent = Agent(self._loop, self._log, tools.others, self._first_words, self._obey)
+        self._loop.watch(born.wakeup, self._on_signals)
+
+    def run(self) -> None:
+        """Till it was told to stop, and has."""
+        self.agent.start()
+        while self._phase is not Phase.LEAVING or self.agent.is_there:
+            self._loop.turn(wait=not self._tasks.is_launching)
+            if self._tasks.is_launching:
+                self._tasks.launch_some()
+            self._stop_sooner()
+            self._tasks.settle()
+            for word in self._tools.news.take(self._tools.ledger.tasks):
+                self.agent.tell(word)
+            self.agent.flush()
+
+    def _first_words(self) -> Iterator[orders.Word]:
+        """What a new agent is told: all, as it is when the agent gets that far."""
+        yield self._facts
+        known = self._tools.ledger.tasks
+        names = list(known)
+        for batch in batches(known[name] for name in names if name in known):
+            yield orders.Known(batch, last=False)
+        yield orders.Known(())
+
+    # ---- orders ----------------------------------------------------------------------------
+
+    def _obey(self, order: orders.Order) -> None:
+        match order:
+            case orders.Start(specs) if self._phase is Phase.RUNNING:
+                self._tasks.accept(specs)
+            case orders.Start(specs):
+                for spec in specs:
+                    self._tell(orders.Rejected(spec.task, "stopping", "this node is stopping"))
+            case orders.Signal(number, tasks, signal.SIGKILL, True):
+                self._end_all(number, tasks, self._tasks.end)
+            case orders.Signal(number, _, _, True):
+                self._tell(orders.Acted(number, "bad-signal", "only SIGKILL reaches all of a task"))
+            case orders.Signal(number, tasks, sent):
+                self._each(number, tasks, lambda task: self._tasks.signal(task, sent))
+            case orders.Pause(number, tasks, resume):
+                self._each(number, tasks, lambda task: self._tasks.pause(task, resume))
+            case orders.Forget(number, tasks):
+                self._end_all(number, tasks, self._tasks.forget)
+            case orders.Measure():
+                self._tell(orders.Measured(usage(resource.getrusage(resource.RUSAGE_CHILDREN))))
+            case orders.Stop(end_tasks, reason):
+                self.stop(reason or "told to stop", end_tasks)
+
+    def _tell(self, word: orders.Word) -> None:
+        self._tools.news.word(word)
+
+    def _each(self, order: int, tasks: tuple[str, ...], act: Callable[[str], str | None]) -> None:
+        """Does something to each task; the answer has the first fault's code."""
+        answer = _Answer(order, self._tell)
+        for task in tasks:
+            try:
+                answer.said(act(task) or "")
+            except TaskError as err:
+                answer.failed(err)
+        answer.close()
+
+    def _end_all(
+        self, order: int, tasks: tuple[str, ...], end: Callable[[str, Callable[[bool], None]], None]
+    ) -> None:
+        """Ends all of each task; the answer comes when nothing is left of them."""
+        answer = _Answer(order, self._tell)
+        waiting = set(tasks)
+
+        def done(task: str, gone: bool) -> None:
+            waiting.discard(task)
+            if not gone:
+                answer.failed(TaskError("stuck", f"{task}: some of its processes do not die"))
+            if not waiting:
+                answer.close()
+
+        for task in dict.fromkeys(tasks):
+            try:
+                end(task, partial(done, task))
+            except TaskError as err:
+                answer.failed(err)
+                done(task, True)
+        if not tasks:
+            answer.close()
+
+    # ---- stopping --------------------------------------------------------------------------
+
+    def _on_signals(self, _events: int) -> None:
+        caught = set(os.read(self._born.wakeup, 4096))
+        if signal.SIGCHLD in caught:
+            self._tasks.reap()
+        if signal.SIGHUP in caught and self._born.ignores_hangup:
+            caught.discard(signal.SIGHUP)
+        for number in sorted(caught & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}):
+            ends = self._facts.orphans_kill_s > 0
+            self.stop(signal_name(number), ends)
+
+    def stop(self, reason: str, end_tasks: bool) -> None:
+        """Once; told again while tasks are ending, they are killed at once."""
+        if self._phase is Phase.ENDING:
+            self._kill_all()
+        if self._phase is not Phase.RUNNING:
+            return
+        self._reason = reason
+        self._tasks.withdraw_pending("this node is stopping")
+        occupied = self._tasks.occupied()
+        verb = "ending" if end_tasks else "leaving"
+        self._log("info", f"stopping: {reason}; {verb} {len(occupied)} tasks", tasks=occupied)
+        if not end_tasks:
+            self._leave()
+            return
+        self._phase = Phase.ENDING
+        self._tasks.terminate()
+        self._loop.alarm("stop", GRACE_S, self._kill_all)
+
+    def _stop_sooner(self) -> None:
+        """Nothing is waited for that has ended already."""
+        if self._phase is Phase.ENDING and not self._tasks.running():
+            self._kill_all()
+
+    def _kill_all(self) -> None:
+        """What did not end by itself, and what ended tasks left behind."""
+        self._phase = Phase.KILLING
+        self._loop.silence("stop")
+        occupied = self._tasks.occupied()
+        waiting = set(occupied)
+
+        def done(task: str, gone: bool) -> None:
+            waiting.discard(task)
+            if not gone:
+                self._log("severe", f"some processes of {task} do not die", task=task)
+            if not waiting:
+                self._leave()
+
+        for task in occupied:
+            self._log("info", f"{task} did not end by itself: killing it", task=task)
+            self._tasks.end(task, partial(done, task))
+        if not occupied:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Says goodbye through the agent, and waits for its end."""
+        self._phase = Phase.LEAVING
+        self.agent.dismiss()
+        self._tell(orders.Stopping(self._reason, len(self._tasks.occupied())))
+        self._loop.alarm("stop", FAREWELL_S, lambda: self._hurry(signal.SIGTERM))
+
+    def _hurry(self, number: int) -> None:
+        self.agent.signal(number)
+        self._loop.alarm("stop", FAREWELL_S, lambda: self._hurry(signal.SIGKILL))
+
+
+class _Answer:
+    """The answer to one order about several tasks: the first fault's code, and what was said."""
+
+    def __init__(self, order: int, tell: Callable[[orders.Word], None]):
+        self._order = order
+        self._tell = tell
+        self._code = ""
+        self._texts: list[str] = []
+
+    def said(self, text: str) -> None:
+        if text:
+            self._texts.append(text)
+
+    def failed(self, err: TaskError) -> None:
+        self._code = self._code or err.code
+        self.said(str(err))
+
+    def close(self) -> None:
+        more = len(self._texts) - MOST_TOLD
+        texts = [*self._texts[:MOST_TOLD], *([f"and {more} more"] if more > 0 else [])]
+        self._tell(orders.Acted(self._order, self._code, "; ".join(texts)))

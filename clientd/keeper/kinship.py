@@ -1,0 +1,85 @@
+"""Containment without control groups: which processes are a task's, as far as that can be told.
+
+A task's are: its session and its process group; everything that carries its mark in the
+environment it was started with; and all descendants of these.  What left the session, cleared its
+environment and outlived its parent is not found.
+"""
+
+import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+
+from clientd.keeper import processes
+from clientd.keeper.processes import Process
+from godwit.task.record import Task
+
+#: In a task's environment: its id; and which clientd of this machine started it.
+MARK = b"GODWIT_TASK"
+KEEPER_MARK = b"GODWIT_KEEPER"
+
+
+class Census:
+    """All processes at one moment, and their marks as far as somebody asked."""
+
+    def __init__(self, everyone: Iterable[Process]):
+        self._everyone = {process.pid: process for process in everyone}
+        self._children: dict[int, list[int]] = {}
+        for process in self._everyone.values():
+            self._children.setdefault(process.parent, []).append(process.pid)
+        self._marks: dict[int, str] = {}
+
+    def mark(self, pid: int) -> str:
+        """The task whose mark the process carries, or nothing."""
+        if pid not in self._marks:
+            mark = processes.environment(pid).get(MARK, b"")
+            self._marks[pid] = mark.decode("ascii", "replace")
+        return self._marks[pid]
+
+    def members(self, task: Task, runs: bool) -> list[Process]:
+        """All living processes of a task; ``runs``: its root has not been waited for.
+
+        From then on its pid may be another's, and the number alone says nothing.
+        """
+        seeds = [
+            pid for pid, process in self._everyone.items() if self._belongs(process, task, runs)
+        ]
+        found: dict[int, Process] = {}
+        while seeds:
+            pid = seeds.pop()
+            if pid not in found:
+                found[pid] = self._everyone[pid]
+                seeds += self._children.get(pid, [])
+        return [one for one in found.values() if not one.is_dead]
+
+    def _belongs(self, process: Process, task: Task, runs: bool) -> bool:
+        mark = self.mark(process.pid)
+        if mark == task.id:
+            return True
+        if not task.pid or task.pid not in (process.session, process.group):
+            return False
+        # Orphans of a task that we started are our children.
+        return runs or (not mark and process.parent == os.getpid())
+
+
+def kill(members: Iterable[Process]) -> None:
+    """SIGKILL to each, unless its pid has gone to another by now."""
+    for member in members:
+        with suppress(ProcessLookupError):
+            fd = os.pidfd_open(member.pid)
+            try:
+                now = processes.look(member.pid)
+                if now and now.start_ticks == member.start_ticks:
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+            finally:
+                os.close(fd)
+
+
+def own_children() -> set[int]:
+    """Pids of this process's children: what tasks left behind when they ended is among them."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/self/task/{me}/children") as file:
+            return {int(pid) for pid in file.read().split()}
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return {process.pid for process in processes.everyone() if process.parent == me}

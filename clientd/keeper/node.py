@@ -1,0 +1,138 @@
+"""Puts a keeper together: folders, lock, what this machine allows, what was before; and runs it."""
+
+import fcntl
+import os
+from zlib import crc32
+
+from clientd.keeper import processes
+from clientd.keeper.birth import Born
+from clientd.keeper.cgroups import Cgroups
+from clientd.keeper.containment import Containment
+from clientd.keeper.journal import Journal
+from clientd.keeper.keeper import Keeper
+from clientd.keeper.loop import Loop
+from clientd.keeper.news import News
+from clientd.keeper.orders import Facts
+from clientd.keeper.records import Based, Ledger
+from clientd.keeper.settings import Settings
+from clientd.keeper.spawn import Place, Spawner
+from clientd.keeper.tasks import Tasks, Tools
+from godwit import __version__
+from godwit.errors import StartError
+from godwit.log import Level, Log
+
+
+def run(settings: Settings, born: Born, level: Level) -> None:
+    """From start to stop; ``level`` is what goes to stderr.  Raises StartError."""
+    files = make_folders(settings)
+    lock = take_lock(settings)
+    try:
+        path = os.path.join(settings.logs, settings.name, "clientd.log")
+        log = Log(f"clientd {settings.name}", path, level)
+        _run(settings, born, log, files)
+    finally:
+        os.close(lock)
+
+
+def make_folders(settings: Settings) -> bytes:
+    """State, 0700; logs; and the folder that tasks start in, which is returned."""
+    files = os.path.join(settings.state, "files")
+    logs = os.path.join(settings.logs, settings.name)
+    try:
+        os.makedirs(settings.state, 0o700, exist_ok=True)
+        os.chmod(settings.state, 0o700)
+        os.makedirs(files, 0o700, exist_ok=True)
+        os.makedirs(logs, exist_ok=True)
+    except OSError as err:
+        raise StartError(f"cannot make the folder {err.filename}: {err.strerror}") from err
+    return os.fsencode(files)
+
+
+def take_lock(settings: Settings) -> int:
+    """A descriptor that holds the state folder for us.  Raises StartError: who has it."""
+    path = os.path.join(settings.state, "lock")
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(fd, 20).decode("ascii", "replace").strip() or "unknown"
+        os.close(fd)
+        raise StartError(
+            f"another clientd (pid {holder}) runs on the state folder {settings.state}"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.write(fd, b"%d\n" % os.getpid())
+    return fd
+
+
+def mark_of(settings: Settings) -> str:
+    """Tells this clientd's tasks from those of others on this machine; the same at each start."""
+    return f"{crc32(os.fsencode(settings.state)):08x}"
+
+
+def contain(settings: Settings) -> tuple[Cgroups | None, str]:
+    """This node's cgroups; or none, and why."""
+    try:
+        return Cgroups(f"godwit-{settings.name}-{mark_of(settings)}"), ""
+    except StartError as err:
+        return None, str(err)
+
+
+def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
+    journal = Journal(os.path.join(settings.state, "journal"))
+    records, trouble = journal.load()
+    ledger = Ledger()
+    senseless = ledger.replay(records)
+    if trouble:
+        log("warning", trouble)
+    if senseless:
+        log("warning", f"{senseless} records of the journal made no sense and were skipped")
+    cgroups, without = contain(settings)
+    if cgroups:
+        ledger.apply(Based(cgroups.base))
+    facts = facts_of(settings, without)
+    place = Place(
+        settings.name, mark_of(settings), os.path.join(settings.logs, settings.name), files,
+        born.files, born.own_files,
+    )
+    tools = Tools(
+        Loop(), log, journal, ledger, Spawner(place), Containment(cgroups), News(), facts.boot, {}
+    )
+    say_hello(settings, facts, log)
+    os.chdir("/")  # what we are in cannot be unmounted
+    tasks = Tasks(tools)
+    tasks.adopt(tools.containment.survey(ledger.bases, place.mark))
+    tasks.compact()
+    Keeper(tools, tasks, facts, born).run()
+    journal.close()
+    tools.containment.close()
+    log("info", "stopped")
+
+
+def facts_of(settings: Settings, uncontained: str) -> Facts:
+    """What this node is, can and lacks."""
+    is_root = os.geteuid() == 0
+    lacks: dict[str, str] = {}
+    if uncontained:
+        lacks["contain"] = (
+            f"{uncontained}; what leaves a task's session, clears its environment and outlives "
+            "its parent escapes sKill"
+        )
+    if not is_root:
+        lacks["users"] = "clientd does not run as root: every task runs as its user"
+    return Facts(
+        name=settings.name, state=settings.state, logs=settings.logs, boot=processes.boot_id(),
+        master=settings.master, listen=settings.listen, orphans_kill_s=settings.orphans_kill_s,
+        can=tuple(word for word in ("shell", "contain", "users") if word not in lacks), lacks=lacks,
+    )
+
+
+def say_hello(settings: Settings, facts: Facts, log: Log) -> None:
+    """The start-up lines."""
+    way = f"joins {settings.master}" if settings.master else f"waits on {settings.listen}"
+    log("info", f"clientd {__version__}, node {settings.name}, pid {os.getpid()}: {way}")
+    log("info", f"state folder {settings.state}")
+    log("info", f"logs folder {os.path.join(settings.logs, settings.name)}")
+    log("info", f"can: {', '.join(facts.can)}")
+    for word, reason in facts.lacks.items():
+        log("info", f"cannot: {word}: {reason}")

@@ -1,0 +1,174 @@
+"""Starts one program as a task: its own session, its log, nothing else of ours.
+
+posix_spawn does it without copying our page tables; only a change of user needs fork.  What
+cannot be executed is an error here, at once.
+"""
+
+import errno
+import os
+import pwd
+import resource
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+
+from clientd.keeper import as_user, environment
+from godwit.errors import TaskError
+from godwit.task.record import Spec
+
+_RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this node's tasks live; the same for all of them."""
+
+    node: str
+    #: Told to each task as GODWIT_KEEPER: which clientd of this machine started it.
+    mark: str
+    #: Folder of the tasks' logs.
+    logs: str
+    #: Where a task starts that asks for no other folder.
+    files: bytes
+    #: RLIMIT_NOFILE for tasks, and our own.
+    limit: tuple[int, int]
+    own_limit: tuple[int, int]
+
+
+class Spawner:
+    """Starts tasks; holds /dev/null open for their stdin."""
+
+    def __init__(self, place: Place):
+        self.place = place
+        self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._user = environment.of_user(*_myself(), os.environb)
+
+    def log_path(self, task: str) -> str:
+        return os.path.join(self.place.logs, f"{task}.log")
+
+    def spawn(self, spec: Spec) -> int:
+        """The pid of the task's root, whose program is already executing.
+
+        Raises TaskError, naming what is wrong, and then nothing is left of it.  Our own working
+        directory is the task's afterwards.
+        """
+        environment.check(spec)
+        user = as_user.find_user(spec.user) if spec.user else None
+        log = self._open_log(spec.task)
+        try:
+            if user is not None and user.pw_uid != os.geteuid():
+                return self._spawn_as(user, spec, log)
+            return self._spawn(spec, log)
+        except (TaskError, OSError):
+            os.unlink(self.log_path(spec.task))
+            raise
+        finally:
+            os.close(log)
+
+    def _open_log(self, task: str) -> int:
+        path = self.log_path(task)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            with suppress(FileNotFoundError):
+                return os.open(path, flags, 0o640)
+            os.makedirs(self.place.logs, exist_ok=True)
+            return os.open(path, flags, 0o640)
+        except FileExistsError:
+            # Its record is lost, but it has run.
+            raise TaskError("EEXIST", f"a task {task} was started here before") from None
+        except OSError as err:
+            raise _failure(err, f"its log {path}") from err
+
+    def _spawn(self, spec: Spec, log: int) -> int:
+        cwd = os.path.join(self.place.files, spec.cwd)
+        try:
+            os.chdir(cwd)
+        except OSError as err:
+            raise _failure(err, f"its working directory {os.fsdecode(cwd)}") from err
+        words = environment.words(spec)
+        env = self._environment(self._user, spec)
+        file = environment.choose(words[0], env[b"PATH"], probe)
+        # Tasks get the limit that we were started with; the kernel copies ours.
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.place.limit)
+        try:
+            return os.posix_spawn(
+                file, words, env, setsid=True, setsigdef=_RESET, setsigmask=(),
+                file_actions=(
+                    (os.POSIX_SPAWN_DUP2, self._null, 0),
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ),
+            )
+        except OSError as err:
+            raise self._refusal(words[0], file, err) from err
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, self.place.own_limit)
+
+    def _spawn_as(self, user: pwd.struct_passwd, spec: Spec, log: int) -> int:
+        words = environment.words(spec)
+        env = self._environment(
+            environment.of_user(user.pw_name, user.pw_dir, user.pw_shell, os.environb), spec
+        )
+        cwd = os.path.join(self.place.files, spec.cwd)
+        files = environment.candidates(words[0], env[b"PATH"])
+        try:
+            return as_user.spawn(as_user.Program(
+                files, words, env, cwd, user, self._null, log, self.place.limit
+            ))
+        except OSError as err:
+            raise _failure(err, "its process") from err
+        except as_user.StepFailed as failed:
+            if failed.step == "exec":
+                raise self._refusal(words[0], files[0], failed) from failed
+            what = f"its working directory {os.fsdecode(cwd)}"
+            raise TaskError(
+                errno.errorcode.get(failed.number, str(failed.number)),
+                f"{what if failed.step == 'chdir' else failed.step} (as {user.pw_name}): "
+                f"{os.strerror(failed.number)}",
+            ) from failed
+
+    def _environment(self, user: dict[bytes, bytes], spec: Spec) -> dict[bytes, bytes]:
+        return environment.of_task(user, spec, self.place.node, self.place.mark)
+
+    @staticmethod
+    def _refusal(word: bytes, file: bytes, err: OSError | as_user.StepFailed) -> TaskError:
+        number = err.number if isinstance(err, as_user.StepFailed) else err.errno or 0
+        missing = number == errno.ENOENT and os.path.exists(file)
+        meaning = f"its interpreter is missing{_interpreter(file)}" if missing else ""
+        return environment.refusal(word, number, meaning)
+
+
+def probe(file: bytes) -> int:
+    """0 when execve(2) would take this file for a program, else the errno it would give."""
+    try:
+        mode = os.stat(file).st_mode
+    except OSError as err:
+        return err.errno or errno.EIO
+    except ValueError:
+        return errno.EINVAL
+    if mode & 0o170000 == 0o040000:
+        return errno.EISDIR  # execve says EACCES, which says less
+    return 0 if os.access(file, os.X_OK) else errno.EACCES
+
+
+def _interpreter(file: bytes) -> str:
+    """What a script's first line asks for."""
+    with suppress(OSError), open(file, "rb") as script:
+        first = script.readline(256)
+        if first.startswith(b"#!") and (asked := first[2:].split()):
+            return ": " + asked[0].decode("utf-8", "backslashreplace")
+    return ""
+
+
+def _failure(err: OSError, what: str) -> TaskError:
+    code = errno.errorcode.get(err.errno or 0, str(err.errno))
+    return TaskError(code, f"{what}: {err.strerror}")
+
+
+def _myself() -> tuple[str, str, str]:
+    """Name, home and shell of the user we run as; a user without a passwd(5) line has a number."""
+    try:
+        user = pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return str(os.geteuid()), "/", "/bin/sh"
+    return user.pw_name, user.pw_dir, user.pw_shell
