@@ -105,7 +105,7 @@ def test_a_full_disk_is_one_line(master: Scripted, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_are_no_trouble(master: Scripted, tmp_path: Path, closed: str) -> None:
-    master.says(op.ListNodes, op.Nodes(0, ()))
+    master.says(op.ListNodes, op.Nodes(0, (node("node1"),)))
     line = f'exec "$0" -P -m masterd.cli --state "$1" list {closed}'
     environ = {**os.environ, "PYTHONPATH": str(TOP)}
     done = subprocess.run(

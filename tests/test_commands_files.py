@@ -163,7 +163,7 @@ def test_remove_tells_paths_from_pids(master: Scripted, desk: Desk) -> None:
 
 
 def test_what_cannot_be_removed_is_told_and_the_rest_goes(master: Scripted, desk: Desk) -> None:
-    answers = iter([op.Problem(0, "is-folder", "/a is a folder", "-r"), op.Ok(0)])
+    answers = iter([op.Problem(0, "is-folder", "/a is a folder"), op.Ok(0)])
     master.answers[op.EraseFile] = lambda asked: [
         type(reply)(asked.id, *[getattr(reply, f) for f in reply.__struct_fields__[1:]])
         for reply in [next(answers)]
@@ -171,7 +171,7 @@ def test_what_cannot_be_removed_is_told_and_the_rest_goes(master: Scripted, desk
     assert desk.run("remove", "node1:/a", "node1:/b", "--json") == 1
     document = json.loads(desk.said[0])
     assert document["files"] == ["node1:/b"] and document["error"]["code"] == "is-folder"
-    assert desk.noted == ["/a is a folder (-r)"]
+    assert desk.noted == ["/a is a folder (remove -r)"]
 
 
 @pytest.mark.parametrize(("answers", "removed"), [

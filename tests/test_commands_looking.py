@@ -68,6 +68,12 @@ def test_only_the_tasks_that_ended_last_are_shown_unless_all_are_asked_for(
     assert len(re.findall("^t00000", desk.out.getvalue(), re.M)) == 10 + 15
 
 
+def test_who_has_no_nodes_is_told_how_to_get_one(master: Scripted, desk: Desk) -> None:
+    master.says(op.ListNodes, op.Nodes(0, ()))
+    assert desk.run("list") == 0
+    assert desk.noted == ["no nodes yet: clientd --name NODE --master 127.0.0.1:15440"]
+
+
 def test_remote_commands_are_shown_while_they_run(master: Scripted, desk: Desk) -> None:
     tasks = view("running1", oneoff=True), exited("ended001", oneoff=True)
     master.says(op.ListNodes, op.Nodes(0, (node("node1", *tasks),)))
@@ -230,11 +236,12 @@ def test_inspect_shows_all_facts_and_the_time_line(master: Scripted, desk: Desk)
 
 def test_events_are_lines_in_order(master: Scripted, desk: Desk) -> None:
     master.says(op.History, op.Events(0, (
-        op.Event(2.0, "warning", "node1 is suspect", node="node1"), op.Event(1.0, "info", "x\n"),
+        op.Event(2.0, "warning", "node1 is suspect", "node1"),
+        op.Event(1.0, "info", "x\n", "node2"),
     )))
     assert desk.run("events", "-n", "2", "node1") == 0
     assert [line[21:] for line in desk.said] == [
-        "warning  node1  node1 is suspect", r"info     x\n",
+        "warning  node1 is suspect", r"info     node2  x\n",
     ]
     assert master.got(op.History) == [op.History(2, "node1", limit=2)]
 

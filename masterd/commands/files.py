@@ -129,7 +129,8 @@ def _local_end(
         except TransferError as err:
             if err.code == CUT:
                 _explain(answers)
-            raise UsageError(err.text, code=err.code) from err
+            far = f"{request.source.node or request.target.node}: " if err.remote else ""
+            raise UsageError(far + err.text, code=err.code) from err
 
 
 def _explain(answers: Answers) -> None:
@@ -241,7 +242,8 @@ def _erase(
         except MasterGone:
             raise
         except UsageError as err:
-            faults.append(op.Fault(_shown(each), err.code, err.message, err.hint))
+            hint = "remove -r" if err.code == "is-folder" else err.hint
+            faults.append(op.Fault(_shown(each), err.code, err.message, hint))
     return gone, faults
 
 

@@ -62,7 +62,7 @@ def _line(it: op.Event, form: str) -> str:
 
 
 def _text(it: op.Event) -> str:
-    about = " ".join(filter(None, (it.node, it.task)))
+    about = " ".join(name for name in (it.node, it.task) if name and name not in it.text)
     line = f"{tables.clock(it.at)}  {it.level:<7}  {about + '  ' if about else ''}{it.text}"
     return render.printable(line)
 

@@ -62,6 +62,10 @@ def _list_once(context: Context, given: Given, form: str) -> int:
             context.line()
             _show(context, tables.tasks(view, shown, time.time()))
         _tell_hidden(context, hidden)
+        if not nodes:
+            context.out.flush()
+            who = context.master.attached
+            context.note(f"no nodes yet: clientd --name NODE --master {who.address if who else ''}")
     return 0
 
 
