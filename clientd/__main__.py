@@ -67,12 +67,24 @@ def asked(argv: Sequence[str]) -> tuple[Settings, Level]:
     for option in ("--master", "--listen"):
         if given[option] is not None:
             names.split_address(given[option])
+    for option in ("--state", "--logs"):
+        check_folder(option, given[option] or "")
     settings = Settings(
         name, given["--master"] or "", given["--listen"] or "",
         places.node_state(name, given["--state"]), places.logs(given["--logs"]),
         orphans_kill_s(given["--orphans"]),
     )
     return settings, "config" if given["-v"] else "warning" if given["-q"] else "info"
+
+
+def check_folder(option: str, path: str) -> None:
+    """Raises UsageError for a name that is no text: it is told to others as text."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"{option} {path!r} is no UTF-8", code="bad-folder", exit_status=2
+        ) from None
 
 
 def orphans_kill_s(policy: str) -> float:

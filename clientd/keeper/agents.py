@@ -55,36 +55,34 @@ class Agent:
 
     def start(self) -> None:
         """Starts one; a failure to do so counts as its death."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        ours.setblocking(False)
         self._backoff.born(self._loop.now())
-        with theirs:
-            theirs.set_inheritable(True)
-            try:
-                self.pid = self._spawn(theirs.fileno())
-            except OSError as err:
-                ours.close()
-                self._died(f"cannot be started: {err.strerror}")
-                return
-        self._socket = ours
+        try:
+            self._socket = self._spawn()
+        except OSError as err:
+            self._died(f"cannot be started: {err.strerror}")
+            return
         self._unread.clear()
         self._cutter = frames.Frames(frames.LOCAL_LIMIT)
         self._first_words = self._greeting()
         self._waiters[self.pid] = self.reap
-        self._pidfd = os.pidfd_open(self.pid)
         self._loop.watch(self._pidfd, lambda _: self.reap())
-        self._loop.watch(ours.fileno(), self._on_ready, EPOLLIN | EPOLLOUT)
+        self._loop.watch(self._socket.fileno(), self._on_ready, EPOLLIN | EPOLLOUT)
         self._log("config", f"agent started as pid {self.pid}")
 
-    @staticmethod
-    def _spawn(fd: int) -> int:
-        top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        path = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH"))))
-        # A session of its own: Ctrl-C at our terminal reaches the keeper alone.
-        return os.posix_spawn(
-            COMMAND[0], [*COMMAND, str(fd)], {**os.environ, "PYTHONPATH": path}, setsid=True,
-            file_actions=((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),),
-        )
+    def _spawn(self) -> socket.socket:
+        """Our end of the pair.  Raises OSError; an agent that runs already then sees the end."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            try:
+                ours.setblocking(False)
+                theirs.set_inheritable(True)
+                pid = _execute(theirs.fileno())
+                self._pidfd = os.pidfd_open(pid)
+            except OSError:
+                ours.close()
+                raise
+        self.pid = pid
+        return ours
 
     # ---- talking ---------------------------------------------------------------------------
 
@@ -199,3 +197,14 @@ class Agent:
         pause = self._backoff.died(now) - now
         self._log("warning", f"the agent {how}; another starts in {pause:g} s")
         self._loop.alarm("agent", pause, self.start)
+
+
+def _execute(fd: int) -> int:
+    """The pid of an agent that has the descriptor."""
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    path = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH"))))
+    # A session of its own: Ctrl-C at our terminal reaches the keeper alone.
+    return os.posix_spawn(
+        COMMAND[0], [*COMMAND, str(fd)], {**os.environ, "PYTHONPATH": path}, setsid=True,
+        file_actions=((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),),
+    )

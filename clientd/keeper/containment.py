@@ -1,8 +1,6 @@
 """What belongs to a task, and how all of it is stopped or ended: by its cgroup where it has one,
 else by kinship."""
 
-import os
-import signal
 from collections.abc import Iterable
 
 from clientd.keeper import kinship, processes
@@ -68,12 +66,15 @@ class Containment:
         else:
             kinship.kill(_census().members(task, runs))
 
-    def freeze(self, task: Task, frozen: bool) -> None:
-        """Stops a running task where it is, or lets it go on.  Raises OSError."""
-        if cgroup := self._cgroup(task):
+    def freeze(self, task: Task, frozen: bool) -> bool:
+        """Stops all of a task where it is, or lets it go on; false when it has no cgroup.
+
+        Raises OSError.
+        """
+        cgroup = self._cgroup(task)
+        if cgroup:
             cgroup.freeze(task.id, frozen)
-        elif task.pid:
-            os.killpg(task.pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+        return cgroup is not None
 
     def clear(self, task: str) -> None:
         """Nothing came of the task."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from clientd.keeper import records
-from clientd.keeper.replay import pack, read
+from clientd.keeper.replay import Reading, pack, read
 from godwit.errors import StartError
 
 #: Bytes below which the file is never compacted while clientd runs.
@@ -42,21 +42,22 @@ class Journal:
             self._fd = os.open(self.path, _FLAGS, 0o600)
             with open(self._fd, "rb", closefd=False) as file:
                 reading = read(data := file.read())
-            self._size = reading.good
-            wrong = self._repair(reading.damaged, len(data))
+            wrong = self._repair(reading, len(data))
         except OSError as err:
             raise StartError(f"the journal {self.path}: {err.strerror}") from err
         return [records.decode(payload) for payload in reading.payloads], wrong
 
-    def _repair(self, damaged: bool, length: int) -> str:
-        if damaged:
+    def _repair(self, reading: Reading, length: int) -> str:
+        self._size = length
+        if reading.damaged:
             aside = f"{self.path}.damaged"
-            with suppress(FileExistsError):
-                os.link(self.path, aside)
-            return f"the journal is damaged at byte {self._size}; it is kept as {aside}"
-        if self._size < length:
-            os.ftruncate(self._fd, self._size)
-            return f"the journal ended in a torn record: {length - self._size} bytes cut off"
+            with suppress(FileNotFoundError):
+                os.unlink(aside)
+            os.link(self.path, aside)
+            return f"the journal is damaged at byte {reading.good}; it is kept as {aside}"
+        if reading.good < length:
+            self._cut(reading.good)
+            return f"the journal ended in a torn record: {length - reading.good} bytes cut off"
         return ""
 
     def append(self, record: records.Records) -> None:

@@ -27,9 +27,7 @@ def run(settings: Settings, born: Born, level: Level) -> None:
     files = make_folders(settings)
     lock = take_lock(settings)
     try:
-        path = os.path.join(settings.logs, settings.name, "clientd.log")
-        log = Log(f"clientd {settings.name}", path, level)
-        _run(settings, born, log, files)
+        _run(settings, born, open_log(settings, level), files)
     finally:
         os.close(lock)
 
@@ -51,7 +49,10 @@ def make_folders(settings: Settings) -> bytes:
 def take_lock(settings: Settings) -> int:
     """A descriptor that holds the state folder for us.  Raises StartError: who has it."""
     path = os.path.join(settings.state, "lock")
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as err:
+        raise StartError(f"cannot open {path}: {err.strerror}") from err
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -63,6 +64,15 @@ def take_lock(settings: Settings) -> int:
     os.ftruncate(fd, 0)
     os.write(fd, b"%d\n" % os.getpid())
     return fd
+
+
+def open_log(settings: Settings, level: Level) -> Log:
+    """Raises StartError."""
+    path = os.path.join(settings.logs, settings.name, "clientd.log")
+    try:
+        return Log(f"clientd {settings.name}", path, level)
+    except OSError as err:
+        raise StartError(f"cannot write the log {path}: {err.strerror}") from err
 
 
 def mark_of(settings: Settings) -> str:
@@ -88,8 +98,11 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     if senseless:
         log("warning", f"{senseless} records of the journal made no sense and were skipped")
     cgroups, without = contain(settings)
+    # Where an earlier keeper was started from may be gone: a login session's cgroup, say.
+    ledger.bases = dict.fromkeys(filter(os.path.isdir, ledger.bases))
     if cgroups:
-        ledger.apply(Based(cgroups.base))
+        ledger.apply(based := Based(cgroups.base))
+        journal.append(based)
     facts = facts_of(settings, without)
     place = Place(
         settings.name, mark_of(settings), os.path.join(settings.logs, settings.name), files,

@@ -42,9 +42,12 @@ def _zombie_status(pid: int, start_ticks: int) -> int | None:
 def signal_group(fd: int, pid: int, number: int) -> None:
     """To the process group that ``fd``'s process leads, and to no other that has its number now.
 
-    ``pid`` must still be that process's own where the kernel is older than 6.9.  Raises
-    ProcessLookupError when nobody is left in the group.
+    ``pid`` must still be that process's own where the kernel is older than 6.9, or ``fd`` is -1
+    for want of a descriptor.  Raises ProcessLookupError when nobody is left in the group.
     """
+    if fd < 0:
+        os.killpg(pid, number)
+        return
     try:
         signal.pidfd_send_signal(fd, number, None, PIDFD_SIGNAL_PROCESS_GROUP)
     except OSError as err:

@@ -5,6 +5,7 @@ So what a restarted keeper reads back is what the old one knew.
 """
 
 from collections.abc import Container, Iterable, Iterator
+from itertools import islice
 from typing import assert_never
 
 import msgspec
@@ -208,7 +209,7 @@ class Ledger:
             task
             for oneoff, most in ENDED_KEPT.items()
             if (over := len(self._ended[oneoff]) - most) > 0
-            for task in list(self._ended[oneoff])[:over]
+            for task in islice(self._ended[oneoff], over)
             if task not in spared
         ]
 

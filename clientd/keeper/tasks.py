@@ -35,6 +35,7 @@ from clientd.keeper.records import (
     Refused,
     Started,
     Stepped,
+    told_by,
 )
 from clientd.keeper.spawn import Spawner
 from clientd.keeper.watch import Root, Watch
@@ -48,8 +49,6 @@ from godwit.task.record import Spec, Task, Usage, signal_name
 BATCH = 32
 #: Seconds till a process that was found ending has ended.
 JUST_ENDING_S = 0.05
-#: Ended tasks are forgotten this many at a time.
-FORGET_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,7 @@ class Tasks:
         #: Tasks that have ended while processes of theirs run on.
         self._left: set[str] = set()
         self._trouble = ""
+        self._said: dict[str, list[str]] = {}
 
     # ---- what there is ---------------------------------------------------------------------
 
@@ -180,6 +180,7 @@ class Tasks:
             Started(spec.task, pid, ticks, self._tools.boot, log, time.time()), spec.task
         )
         self._watch.add(Root(spec.task, pid, ticks, True, peak))
+        self._say("started", f"{spec.task} (pid {pid})")
 
     def _spawn(self, spec: Spec) -> int:
         try:
@@ -191,7 +192,7 @@ class Tasks:
     def _refuse(self, task: str, code: str, text: str) -> None:
         self._note(Refused(task, code, text))
         self._reject(task, code, text)
-        self._tools.log("config", f"not started: {text}", task=task, code=code)
+        self._say("refused", f"{task} ({text})")
 
     def withdraw_pending(self, why: str) -> None:
         """Starts none of the accepted tasks that have not started yet."""
@@ -213,6 +214,7 @@ class Tasks:
         if left == 0:
             self._tools.loop.alarm("left", JUST_ENDING_S, self._look_after_left)
         reason = left_text(left) if left else ""
+        self._say("ended", f"{task} ({_how(status)})")
         if status is not None:
             self._note(Exited(task, status, now, used, reason), task)
         else:
@@ -254,7 +256,7 @@ class Tasks:
             raise TaskError("ended", f"{task} has ended") from None
         except OSError as err:
             raise TaskError(_code(err), f"{task}: {err.strerror}") from err
-        self._tools.log("config", f"{signal_name(number)} to {task}", task=task)
+        self._say(signal_name(number), task)
         if known.status is Status.PAUSED and number != signal.SIGKILL:
             return f"{task} is paused: {signal_name(number)} acts when it is resumed"
         return ""
@@ -265,10 +267,14 @@ class Tasks:
         cause = Cause.RESUMED if resume else Cause.PAUSED
         advance(known.status, cause)
         try:
-            self._containment.freeze(known, not resume)
+            if not self._containment.freeze(known, not resume):
+                root = self._watch.roots[task]
+                number = signal.SIGCONT if resume else signal.SIGSTOP
+                pidfd.signal_group(root.pidfd, root.pid, number)
         except OSError as err:
             raise TaskError(_code(err), f"{task}: {err.strerror}") from err
         self._note(Stepped(task, cause), task)
+        self._say(cause.value, task)
 
     def terminate(self) -> None:
         """SIGTERM to every task; those that are paused go on, to hear it."""
@@ -312,25 +318,33 @@ class Tasks:
 
     def _drop(self, tasks: list[str]) -> None:
         there = [task for task in tasks if task in self._ledger.tasks]
+        if not there:
+            return
         logs = [self._ledger.tasks[task].log for task in there]
         self._note(Forgotten(tuple(there)))
         for log in filter(None, logs):
             with suppress(OSError):
                 os.unlink(log)
         self._news.word(orders.Forgotten(tuple(there)))
+        self._say("forgotten", *there)
 
     # ---- each turn -------------------------------------------------------------------------
 
     def settle(self) -> None:
         """Writes down what this turn brought; before anybody is told."""
-        surplus = self._ledger.surplus(self._left)
-        if len(surplus) >= FORGET_BATCH:
-            self._drop(surplus)
+        self._drop(self._ledger.surplus(self._left))
+        for verb, whom in self._said.items():
+            self._tools.log("config", f"{verb}: {', '.join(whom)}")
+        self._said.clear()
         journal = self._tools.journal
         failed = journal.flush()
         self._say_once(f"the journal cannot be written: {failed.strerror}" if failed else "")
         if journal.is_overgrown:
             self.compact()
+
+    def _say(self, verb: str, *whom: str) -> None:
+        """For the log: one line a turn for all to which the same happened."""
+        self._said.setdefault(verb, []).extend(whom)
 
     def _say_once(self, trouble: str) -> None:
         if trouble != self._trouble:
@@ -387,6 +401,14 @@ class Tasks:
             except OSError:
                 self._note(Stepped(task, Cause.LOST, UNWATCHED, time.time()))
         self._tools.log("info", _told(self._ledger.tasks[task]), task=task)
+
+
+def _how(status: int | None) -> str:
+    """For the log."""
+    if status is None:
+        return "status unknown"
+    code, number, _ = told_by(status)
+    return signal_name(number) if number else f"code {code}"
 
 
 def _told(task: Task) -> str:
