@@ -1,7 +1,7 @@
 """What belongs to a task, and how all of it is stopped or ended: by its cgroup where it has one,
 else by kinship."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from clientd.keeper import kinship, processes
 from clientd.keeper.cgroups import Cgroups
@@ -31,7 +31,7 @@ class Containment:
     def _cgroup(self, task: Task) -> Cgroups | None:
         return self._cgroups if self._cgroups and self._cgroups.holds(task.id) else None
 
-    def left(self, task: Task, known: Iterable[int]) -> int | None:
+    def left(self, task: Task, known: Collection[int]) -> int | None:
         """How many processes of a task run on now that its root has been waited for.
 
         None when there is nothing left; 0 when what is left is just ending.  ``known``: our
@@ -41,22 +41,27 @@ class Containment:
             return None if cgroup.clear(task.id) else len(cgroup.members(task.id))
         # What a task leaves behind becomes our child: mostly there is none, and no need to look
         # any further.
-        if not kinship.own_children() - set(known):
+        strangers = kinship.strangers(known)
+        if not strangers:
             return None
-        return len(_census().members(task, False)) or None
+        left = len(_census().members(task, False))
+        return left if left or kinship.have_changed(strangers, known) else None
 
-    def emptied(self, tasks: Iterable[Task]) -> list[str]:
+    def emptied(self, tasks: Iterable[Task], known: Collection[int]) -> list[str]:
         """Those of which no process is left; the root of none of them runs."""
-        census: kinship.Census | None = None
         empty: list[str] = []
+        others: list[Task] = []
         for task in tasks:
-            if cgroup := self._cgroup(task):
-                is_empty = cgroup.clear(task.id)
-            else:
-                census = census or _census()
-                is_empty = not census.members(task, False)
-            if is_empty:
+            cgroup = self._cgroup(task)
+            if cgroup is None:
+                others.append(task)
+            elif cgroup.clear(task.id):
                 empty.append(task.id)
+        if others:
+            strangers, census = kinship.strangers(known), _census()
+            others = [task for task in others if not census.members(task, False)]
+            if not kinship.have_changed(strangers, known):
+                empty += [task.id for task in others]
         return empty
 
     def kill(self, task: Task, runs: bool) -> None:
@@ -64,7 +69,7 @@ class Containment:
         if cgroup := self._cgroup(task):
             cgroup.kill(task.id)
         else:
-            kinship.kill(_census().members(task, runs))
+            kinship.kill(task, runs)
 
     def freeze(self, task: Task, frozen: bool) -> bool:
         """Stops all of a task where it is, or lets it go on; false when it has no cgroup.

@@ -7,7 +7,7 @@ environment and outlived its parent is not found.
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from clientd.keeper import processes
@@ -32,8 +32,7 @@ class Census:
     def mark(self, pid: int) -> str:
         """The task whose mark the process carries, or nothing."""
         if pid not in self._marks:
-            mark = processes.environment(pid).get(MARK, b"")
-            self._marks[pid] = mark.decode("ascii", "replace")
+            self._marks[pid] = mark_of(pid)
         return self._marks[pid]
 
     def members(self, task: Task, runs: bool) -> list[Process]:
@@ -62,21 +61,53 @@ class Census:
         return runs or (not mark and process.parent == os.getpid())
 
 
-def kill(members: Iterable[Process]) -> None:
-    """SIGKILL to each, unless its pid has gone to another by now."""
-    for member in members:
-        with suppress(ProcessLookupError):
-            fd = os.pidfd_open(member.pid)
-            try:
-                now = processes.look(member.pid)
-                if now and now.start_ticks == member.start_ticks:
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
-            finally:
-                os.close(fd)
+def kill(task: Task, runs: bool) -> None:
+    """SIGKILL to all living processes of a task; see Census.members.
+
+    First to all with their descendants, which cannot be told any more once their parents are
+    gone; then to each that still carries the mark in the moment that it is seen: one that does
+    nothing but fork and end is elsewhere when a census is complete.
+    """
+    for member in Census(processes.everyone()).members(task, runs):
+        _kill(member)
+    for process in processes.everyone():
+        if mark_of(process.pid) == task.id:
+            _kill(process)
 
 
-def own_children() -> set[int]:
-    """Pids of this process's children: what tasks left behind when they ended is among them."""
+def _kill(process: Process) -> None:
+    """Unless its pid has gone to another by now."""
+    with suppress(ProcessLookupError):
+        fd = os.pidfd_open(process.pid)
+        try:
+            now = processes.look(process.pid)
+            if now and now.start_ticks == process.start_ticks:
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+        finally:
+            os.close(fd)
+
+
+def mark_of(pid: int) -> str:
+    """The task whose mark the process carries, or nothing."""
+    return processes.environment(pid).get(MARK, b"").decode("ascii", "replace")
+
+
+def strangers(known: Collection[int]) -> set[int]:
+    """Pids of our children that are none of those ``known``: orphans that tasks left to us."""
+    return _own_children() - set(known)
+
+
+def have_changed(before: set[int], known: Collection[int]) -> bool:
+    """What was seen since ``before`` may have missed something.
+
+    A process that does nothing but fork and end is never seen where it was; but whenever it has
+    moved on, one of our children has ended and another has come.
+    """
+    seen = map(processes.look, before)
+    return strangers(known) != before or any(one is None or one.is_dead for one in seen)
+
+
+def _own_children() -> set[int]:
     me = os.getpid()
     try:
         with open(f"/proc/self/task/{me}/children") as file:

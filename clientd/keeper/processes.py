@@ -47,9 +47,12 @@ def look(pid: int) -> Process | None:
 
 
 def everyone() -> Iterator[Process]:
-    """All processes that we may see, zombies too."""
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (process := look(int(name))):
+    """All processes that we may see, zombies too.
+
+    The newest first: who forks and ends all the time is gone a moment after the list was made.
+    """
+    for pid in sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=True):
+        if process := look(pid):
             yield process
 
 

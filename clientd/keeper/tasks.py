@@ -221,13 +221,13 @@ class Tasks:
             reason = "; ".join(filter(None, (UNTOLD, reason)))
             self._note(Stepped(task, Cause.LOST, reason, now), task)
 
-    def _children(self) -> Iterable[int]:
+    def _children(self) -> tuple[int, ...]:
         return (*self._watch.by_pid, *self._tools.others)
 
     def _look_after_left(self) -> None:
         """What tasks left behind may have ended now."""
         left = [self._ledger.tasks[task] for task in self._left]
-        for task in self._containment.emptied(left):
+        for task in self._containment.emptied(left, self._children()):
             self._left.discard(task)
             known = self._ledger.tasks[task]
             if known.status is Status.EXITED and known.reason:

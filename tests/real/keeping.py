@@ -15,17 +15,27 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from clientd.keeper import orders
+from godwit.task.lifecycle import Status
 from godwit.task.record import Spec, Task
 from godwit.wire import frames
 from tests.real import keeper_main
 from tests.real.cluster import DEADLINE_S, Daemon
 
 TOP = Path(__file__).parent.parent.parent
+#: Nothing of its own comes after.
+LAST = (Status.EXITED, Status.UNKNOWN)
 W = TypeVar("W", bound=orders.Word)
+
+
+def with_checkout() -> dict[str, str]:
+    """Our environment, in which Python finds this checkout."""
+    path = filter(None, (str(TOP), os.environ.get("PYTHONPATH")))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
 
 
 class FakeAgent:
@@ -107,22 +117,22 @@ class Keeping:
         self._daemons: list[Daemon] = []
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.settimeout(DEADLINE_S)
-        # A path in a socket's address has at most 107 bytes.
-        self._name = f"\0godwit-test-{os.getpid()}-{id(self)}"
 
     def __enter__(self) -> "Keeping":
         self._listener.bind(str(self.top / "s"))
+        os.chmod(self.top / "s", 0o777)
         self._listener.listen()
         self.run()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         left: list[str] = []
+        with suppress(OSError, EOFError):
+            self.agent.send(orders.Stop(end_tasks=True))
+            self.agent.word(orders.Stopping)
         for agent in self._agents:
             agent.leave()
         self._listener.close()
-        for daemon in self._daemons:
-            daemon.send(signal.SIGTERM)
         for daemon in reversed(self._daemons):
             left += daemon.close(expect_empty=kind is None)
         assert not left or kind, "left behind: " + "; ".join(left)
@@ -143,14 +153,15 @@ class Keeping:
                 "--name", "node1", "--master", "127.0.0.1:1", "--state", str(self.state),
                 "--logs", str(self.logs.parent), "-v", *(options or self._options),
             ],
-            self.top / "told", {**os.environ, "PYTHONPATH": str(TOP), **self._environment},
+            self.top / "told", {**with_checkout(), **self._environment},
         ))
         return self.next_agent()
 
     def next_agent(self) -> orders.Facts:
         """Waits for another agent."""
         self._agents.append(FakeAgent(self._listener))
-        return self.agent.greeted()
+        self.facts = self.agent.greeted()
+        return self.facts
 
     def kill(self) -> None:
         """kill -9 of the keeper."""
@@ -179,7 +190,11 @@ class Keeping:
 
     def end_of(self, task: str) -> Task:
         """The task, ended or lost."""
-        self.agent.till(lambda: not self.agent.tasks[task].status.alive)
+        def ended() -> bool:
+            known = self.agent.tasks.get(task)
+            return known is not None and known.status in LAST
+
+        self.agent.till(ended)
         return self.agent.tasks[task]
 
     def ask(self, order: type[orders.Order], *tasks: str, **more: object) -> orders.Acted:
