@@ -8,6 +8,7 @@ the speed.  To put TLS around everything, wrap the sockets here.
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -22,7 +23,9 @@ from godwit.wire.preface import BULK, SIZE, Show, decode_show, encode_show
 
 #: Seconds a peer has to say hello and be welcomed.
 OPENING_S = 5.0
-#: Connections that have not said hello yet: at most this many, and as many from one address.
+#: Seconds a peer has to read what is queued for it when a connection is closed.
+CLOSING_S = 5.0
+#: Connections that have not said what they are: at most this many, and as many from one address.
 OPENING_MOST = 64
 OPENING_MOST_EACH = 8
 #: Bytes queued to one peer; a peer that reads slower than that loses its connection.
@@ -39,6 +42,7 @@ class Link(asyncio.Protocol):
         self._limit = limit
         self._transport: asyncio.Transport | None = None
         self._reason = ""
+        self._closing: asyncio.TimerHandle | None = None
         #: For whoever keeps many links; nothing to the link itself.
         self.number = 0
         self.on_message: Callable[[Any], None] = lambda message: None
@@ -65,12 +69,21 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._closing is not None:
+            self._closing.cancel()
         self.on_closed(self._reason or (str(exc) if exc else "closed by the other end"))
 
     def send(self, *payloads: bytes) -> None:
-        """Queues frames; after the end of the connection they go nowhere."""
-        if self._transport is not None and not self._transport.is_closing():
+        """Queues frames; after the end of the connection they go nowhere.
+
+        A frame over the bound ends this connection: whoever sends may be reading another one.
+        """
+        if self._transport is None or self._transport.is_closing():
+            return
+        try:
             self._transport.write(b"".join(frames.encode(p, self._limit) for p in payloads))
+        except FrameError as err:
+            self.close(str(err))
 
     def local_host(self) -> str:
         """Our own address on this connection; the loopback when it has ended."""
@@ -87,10 +100,16 @@ class Link(asyncio.Protocol):
         return int.from_bytes(credentials[4:8], sys.byteorder)
 
     def close(self, reason: str) -> None:
-        """Ends the connection after what is queued; ``on_closed`` gets the reason."""
+        """Ends the connection after what is queued; ``on_closed`` gets the reason.
+
+        A peer that does not read what is queued (it may have lost its power) has CLOSING_S.
+        """
         if self._transport is not None and not self._transport.is_closing():
             self._reason = reason
             self._transport.close()
+            if self._transport.get_write_buffer_size():
+                loop = asyncio.get_running_loop()
+                self._closing = loop.call_later(CLOSING_S, self._transport.abort)
 
 
 @dataclass(frozen=True)
@@ -145,6 +164,9 @@ class Listener:
                 await self._sort(sock, peer)
         except (TimeoutError, OSError, PeerError, EOFError):
             sock.close()
+        except asyncio.CancelledError:
+            sock.close()
+            raise
         finally:
             self._opening[host] -= 1
             if not self._opening[host]:
@@ -210,9 +232,19 @@ def format_address(address: Any) -> str:
     return join_address(host, port)
 
 
+@contextlib.contextmanager
+def resolving(host: str) -> Iterator[None]:
+    """A name that no DNS could hold (``a..b``) is an OSError too, not a UnicodeError."""
+    try:
+        yield
+    except UnicodeError as err:
+        raise OSError(errno.EINVAL, f"{host!r} is no name of a host") from err
+
+
 def listen_tcp(host: str, port: int) -> socket.socket:
     """A listening socket.  Raises OSError."""
-    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with resolving(host):
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, kind, protocol, _, address = infos[0]
     sock = socket.socket(family, kind, protocol)
     try:
@@ -252,8 +284,9 @@ def listen_unix(path: str) -> socket.socket:
 async def dial(host: str, port: int, preface: bytes, make: Callable[[], Link]) -> Link:
     """Opens a control or stream connection.  Raises OSError, TimeoutError."""
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(OPENING_S):
-        transport, link = await loop.create_connection(make, host, port)
+    with resolving(host):
+        async with asyncio.timeout(OPENING_S):
+            transport, link = await loop.create_connection(make, host, port)
     prompt(transport.get_extra_info("socket"))
     transport.write(preface)
     return link
@@ -261,8 +294,13 @@ async def dial(host: str, port: int, preface: bytes, make: Callable[[], Link]) -
 
 def dial_bulk(host: str, port: int, show: Show, timeout_s: float = OPENING_S) -> socket.socket:
     """Opens a bulk connection, blocking, and shows the ticket.  Raises OSError."""
-    sock = socket.create_connection((host, port), timeout_s)
-    sock.settimeout(None)
-    prompt(sock)
-    sock.sendall(BULK + frames.encode(encode_show(show)))
+    with resolving(host):
+        sock = socket.create_connection((host, port), timeout_s)
+    try:
+        sock.settimeout(None)
+        prompt(sock)
+        sock.sendall(BULK + frames.encode(encode_show(show)))
+    except OSError:
+        sock.close()
+        raise
     return sock
