@@ -56,10 +56,17 @@ class Log:
         # A full disk must not end a daemon over its log; the line is still on stderr.
         with contextlib.suppress(OSError):
             if os.fstat(self._fd).st_size > ROTATE_AT:
-                os.replace(self.path, self.path + ".1")
-                os.close(self._fd)
-                self._open()
+                self._rotate()
             os.write(self._fd, json.dumps(record, default=str).encode() + b"\n")
+
+    def _rotate(self) -> None:
+        """Sets the file aside, unless another process has done so; goes on in the new one."""
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(self.path), os.fstat(self._fd)):
+                os.replace(self.path, self.path + ".1")
+        full = self._fd
+        self._open()
+        os.close(full)
 
     def _to_stderr(self, level: Level, text: str, now: float) -> None:
         stamp = time.strftime("%H:%M:%S", time.localtime(now))
