@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 _EVENT = struct.Struct("iIII")
 _IN_MODIFY = 0x2
+_IN_Q_OVERFLOW = 0x4000
 #: Seconds between two looks at a file that inotify does not watch.
 POLL_S = 0.2
 
@@ -50,8 +51,9 @@ class Growth:
         grown: set[int] = set()
         at = 0
         while at + _EVENT.size <= len(data):
-            wd, _, _, name_length = _EVENT.unpack_from(data, at)
-            grown.add(wd)
+            wd, mask, _, name_length = _EVENT.unpack_from(data, at)
+            # Events that found no room are lost: then any file may have grown.
+            grown.update(self._watched if mask & _IN_Q_OVERFLOW else [wd])
             at += _EVENT.size + name_length
         for wd in grown:
             for grew in tuple(self._watched.get(wd, ())):
