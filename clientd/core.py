@@ -9,9 +9,13 @@ The relation to the master, a table (``Relation``):
 
     apart --call--> calling --answer--> greeting --welcome--> joined
       ^                |                   |                     |
-      +---- failed ----+----- refused -----+---- lost, silent ---+
+      +---- failed ----+-- refused, late --+---- lost, silent ---+
 
-A node that listens skips the calling: the master calls, and greets first.
+A node that listens skips the calling: the master calls, and greets first.  It belongs to the
+master that welcomed it, not to the one that merely called.
+
+Streams are the master's to remember: with either link gone all are dropped here, and the
+master asks for each anew, from the byte it wants next.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,6 +27,7 @@ from msgspec.structs import replace
 from clientd import actions as do
 from clientd import events as on
 from clientd.keeper import orders
+from clientd.keeper.news import batches
 from godwit.names import split_address
 from godwit.task.lifecycle import Status
 from godwit.task.record import Task, Usage
@@ -30,11 +35,15 @@ from godwit.wire import messages as wire
 
 #: A master that says nothing for this long, seconds, is called anew.
 SILENCE_S = 10.0
+#: Seconds the master has to answer our Hello.
+GREETING_S = 5.0
+#: Shortest time, seconds, between two beats, whatever the master wants.
+BEAT_LEAST_S = 0.1
 #: First and longest pause, seconds, between two calls to the master.
 BACKOFF_FIRST_S = 0.2
 BACKOFF_MOST_S = 15.0
-#: Tasks in one Report.
-REPORT_BATCH = 256
+#: Callers that have not said who they are; one more is turned away.
+STRANGERS_MOST = 64
 #: Code of the refusal that a second master gets.
 TAKEN = "taken"
 
@@ -72,6 +81,8 @@ class Channel:
     link: int | None = None
     #: Monotonic seconds; when to call again.
     call_at: float = 0.0
+    #: Monotonic seconds; when a greeting that is not answered has failed.
+    greeted_by: float = float("inf")
     failures: int = 0
     #: The last reason that was said, so that a hundred failed calls make one line.
     said: str = ""
@@ -113,7 +124,11 @@ class Agent:
     #: Links that called us and have not said who they are.
     strangers: dict[int, str] = field(default_factory=dict)
     follows: dict[int, Followed] = field(default_factory=dict)
+    #: task id -> its streams.
+    readers: dict[str, set[int]] = field(default_factory=dict)
     master: str = ""
+    #: A master that called and has not welcomed us yet.
+    suitor: str = ""
     beat_s: float = 2.0
     beat_at: float = float("inf")
     heard_at: float = 0.0
@@ -136,7 +151,7 @@ class Agent:
         """Monotonic second at which a Tick is wanted; infinity: none."""
         if self.facts is None or not self.complete:
             return float("inf")
-        times = [self.beat_at]
+        times = [self.beat_at, self.control.greeted_by, self.stream.greeted_by]
         if self.control.relation is Relation.JOINED:
             times.append(self.heard_at + SILENCE_S)
         elif self.facts.orphans_kill_s and not self.dismissed:
@@ -154,12 +169,12 @@ class Agent:
             case on.Tick():
                 yield from self._tick(now)
             case on.LinkOpened(link, name):
-                channel = self._channel(name)
-                channel.link = link
-                channel.advance(Cause.ANSWERED)
-                yield do.Send(link, self._hello(name))
+                yield from self._opened(link, self._channel(name), now)
             case on.LinkAccepted(link, peer):
-                self.strangers[link] = peer
+                if len(self.strangers) < STRANGERS_MOST:
+                    self.strangers[link] = peer
+                else:
+                    yield do.Close(link, "too many callers")
             case on.DialFailed(name, reason):
                 yield from self._lost(self._channel(name), reason, now)
             case on.LinkClosed(link, reason):
@@ -172,7 +187,7 @@ class Agent:
             case on.UsageTaken(order, children, usage):
                 yield from self._to_master(wire.Measured(order, children, usage))
             case on.FollowEnded(stream):
-                self.follows.pop(stream, None)
+                self._unfollow(stream)
             case on.WorkProgressed(order, done, total):
                 yield from self._to_master(wire.Moved(order, done, total))
             case on.PortOpened(order, port):
@@ -198,8 +213,8 @@ class Agent:
                 yield from self._changed(tasks)
             case orders.Rejected(task, code, text):
                 yield from self._to_master(wire.Rejected((task,), code, text))
-                for stream in self._streams_of(task):
-                    del self.follows[stream]
+                for stream in tuple(self.readers.get(task, ())):
+                    self._unfollow(stream)
             case orders.Forgotten(tasks):
                 for task in tasks:
                     self.tasks.pop(task, None)
@@ -220,17 +235,12 @@ class Agent:
         for task in tasks:
             self.tasks[task.id] = task
         yield from self._to_master(wire.Changed(tasks))
-        if not self.follows:
-            return
-        changed = {task.id: task for task in tasks}
-        for stream, followed in list(self.follows.items()):
-            task_now = changed.get(followed.request.task)
-            if task_now is None:
-                continue
-            if not followed.started:
-                yield from self._start_follow(stream)
-            elif not self._writes(task_now):
-                yield do.FinishFollow(stream)
+        for task in tasks:
+            for stream in tuple(self.readers.get(task.id, ())):
+                if not self.follows[stream].started:
+                    yield from self._start_follow(stream)
+                elif not self._writes(task):
+                    yield do.FinishFollow(stream)
 
     def _running(self, wanted: tuple[str, ...]) -> dict[str, int]:
         ids = wanted or tuple(self.tasks)
@@ -272,28 +282,47 @@ class Agent:
             system=self.identity.system,
         )
 
+    def _opened(self, link: int, channel: Channel, now: float) -> Iterator[do.Action]:
+        if channel is self.stream and self.control.relation is not Relation.JOINED:
+            yield do.Close(link, "the control connection is gone")
+            yield from self._lost(channel, "the control connection is gone", now)
+            return
+        yield from self._greet(link, channel, now)
+
+    def _greet(self, link: int, channel: Channel, now: float) -> Iterator[do.Action]:
+        channel.link = link
+        channel.greeted_by = now + GREETING_S
+        channel.advance(Cause.ANSWERED)
+        yield do.Send(link, self._hello(channel.name))
+
+    def _drop(self, channel: Channel, reason: str, now: float) -> Iterator[do.Action]:
+        """Ends the connection.  Its LinkClosed may come much later, and is then nobody's."""
+        if channel.link is not None:
+            yield do.Close(channel.link, reason)
+            yield from self._lost(channel, reason, now)
+
     def _lost(self, channel: Channel, reason: str, now: float) -> Iterator[do.Action]:
         """The connection is gone, or never came: call again, later each time."""
         was_joined = channel.relation is Relation.JOINED
         if channel.relation is not Relation.APART:
             channel.advance(Cause.LOST)
         channel.link = None
+        channel.greeted_by = float("inf")
         channel.failures = 0 if was_joined else channel.failures + 1
         pause = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(channel.failures, 10))
         channel.call_at = now + pause * (0.5 + self.jitter() / 2)
-        for stream in [s for s, f in self.follows.items() if f.started]:
-            if channel is self.stream:
-                del self.follows[stream]
-                yield do.DropFollow(stream)
+        for stream in tuple(self.follows):
+            self._unfollow(stream)
+            yield do.DropFollow(stream)
         if channel is self.control:
             yield from self._apart(was_joined, reason, now)
 
     def _apart(self, was_joined: bool, reason: str, now: float) -> Iterator[do.Action]:
         self.beat_at = float("inf")
+        self.suitor = ""
         if was_joined:
             self.orphan_since = now
-        if self.stream.link is not None:
-            yield do.Close(self.stream.link, "the control connection is gone")
+        yield from self._drop(self.stream, "the control connection is gone", now)
         text = f"the master is away ({reason})"
         if text != self.control.said:
             self.control.said = text
@@ -309,42 +338,38 @@ class Agent:
             yield do.Send(link, problem)
             yield do.Close(link, problem.text)
             return
-        if self.master != adopt.master:
-            self.master = adopt.master
-            yield do.Remember(adopt.master)
         channel = self._channel(adopt.channel)
-        if channel.link is not None:  # the master called again before we saw the old link end
-            yield do.Close(channel.link, "replaced by a newer connection")
-            yield from self._lost(channel, "replaced by a newer connection", now)
-        channel.link = link
-        channel.advance(Cause.ANSWERED)
-        yield do.Send(link, self._hello(adopt.channel))
+        # The master may call again before we see the old link end.
+        yield from self._drop(channel, "replaced by a newer connection", now)
+        self.suitor = adopt.master
+        yield from self._greet(link, channel, now)
 
     def _objection(self, adopt: wire.Adopt) -> wire.Refuse | None:
         assert self.facts is not None
         if adopt.version != wire.VERSION:
             return wire.Refuse("version", f"protocol {adopt.version}, this node has {wire.VERSION}")
-        if self.master and self.master != adopt.master:
+        if (self.master or self.suitor) not in ("", adopt.master):
             return wire.Refuse(TAKEN, "this node belongs to another master already")
         if adopt.name != self.facts.name:
             return wire.Refuse("name", f"this node is called {self.facts.name}")
+        if adopt.channel == "stream" and self.control.relation is Relation.APART:
+            return wire.Refuse("order", "the control connection comes first")
         return None
 
     def _welcomed(self, channel: Channel, welcome: wire.Welcome, now: float) -> Iterator[do.Action]:
         assert channel.link is not None and self.facts is not None
         channel.advance(Cause.WELCOMED)
         channel.failures = 0
+        channel.greeted_by = float("inf")
         yield do.Open(channel.link, channel.name)
         if channel is self.stream:
-            for stream in list(self.follows):
-                yield from self._start_follow(stream)
             return
         if self.master != welcome.master:
             self.master = welcome.master
             yield do.Remember(welcome.master)
         channel.said = ""
         self.heard_at = now
-        self.beat_s = welcome.beat_s
+        self.beat_s = max(BEAT_LEAST_S, welcome.beat_s)
         self.beat_at = now
         yield do.Say("info", "joined the master")
         yield from self._report()
@@ -352,12 +377,10 @@ class Agent:
         yield from self._call(now)
 
     def _report(self) -> Iterator[do.Action]:
-        every = list(self.tasks.values())
-        starts = range(0, len(every), REPORT_BATCH) or range(1)
-        for start in starts:
-            batch = tuple(every[start : start + REPORT_BATCH])
-            last = start + REPORT_BATCH >= len(every)
-            yield from self._to_master(wire.Report(batch, last))
+        *most, final = [*batches(self.tasks.values())] or [()]
+        for batch in most:
+            yield from self._to_master(wire.Report(batch, last=False))
+        yield from self._to_master(wire.Report(final))
 
     def _to_master(self, message: wire.Message) -> Iterator[do.Action]:
         """Sends on the control link, if we are joined; the next Report makes up for it if not."""
@@ -415,11 +438,12 @@ class Agent:
             case wire.Abandon(order):
                 yield do.DropTransfer(order)
             case wire.Follow(stream):
-                self.follows[stream] = Followed(message)
+                self._unfollow(stream)
                 yield do.DropFollow(stream)
+                self._follow(message)
                 yield from self._start_follow(stream)
             case wire.Unfollow(stream):
-                self.follows.pop(stream, None)
+                self._unfollow(stream)
                 yield do.DropFollow(stream)
             case wire.Credit(stream, count):
                 yield do.GrantFollow(stream, count)
@@ -435,13 +459,22 @@ class Agent:
             for index, task in enumerate(launch.tasks)
         )
         for stream, task in zip(launch.streams, launch.tasks, strict=False):
-            self.follows[stream] = Followed(wire.Follow(stream, task, live=True))
+            self._follow(wire.Follow(stream, task, live=True))
         yield do.Tell(orders.Start(specs))
 
     # ---- following logs --------------------------------------------------------------------
 
-    def _streams_of(self, task: str) -> list[int]:
-        return [s for s, f in self.follows.items() if f.request.task == task]
+    def _follow(self, request: wire.Follow) -> None:
+        self.follows[request.stream] = Followed(request)
+        self.readers.setdefault(request.task, set()).add(request.stream)
+
+    def _unfollow(self, stream: int) -> None:
+        followed = self.follows.pop(stream, None)
+        if followed is not None:
+            readers = self.readers[followed.request.task]
+            readers.discard(stream)
+            if not readers:
+                del self.readers[followed.request.task]
 
     @staticmethod
     def _writes(task: Task) -> bool:
@@ -475,9 +508,11 @@ class Agent:
             self.beat_at = now + self.beat_s
             yield do.TakeLoad(tuple(t.id for t in self.tasks.values() if t.status.alive))
         joined = self.control.relation is Relation.JOINED
-        if joined and self.control.link is not None and now >= self.heard_at + SILENCE_S:
-            yield do.Close(self.control.link, f"the master is silent for {SILENCE_S:g} s")
-            yield from self._lost(self.control, f"silent for {SILENCE_S:g} s", now)
+        if joined and now >= self.heard_at + SILENCE_S:
+            yield from self._drop(self.control, f"silent for {SILENCE_S:g} s", now)
+        for channel in (self.control, self.stream):
+            if now >= channel.greeted_by:
+                yield from self._drop(channel, "no answer to our greeting", now)
         if not joined:
             yield from self._orphaned(now)
         yield from self._call(now)
