@@ -17,6 +17,8 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._numbers: list[int] = []
+        #: All that ever came.
+        self.came: set[int] = set()
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def fileno(self) -> int:
@@ -33,6 +35,7 @@ class Interrupts:
     def note(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler."""
         self._numbers.append(number)
+        self.came.add(number)
         with contextlib.suppress(BlockingIOError):
             os.write(self._write, b"\0")
 
@@ -45,6 +48,8 @@ class Interrupts:
 def caught(*numbers: int) -> Iterator[Interrupts]:
     """While the block lasts, these signals are noted in what it is given.
 
+    Ctrl-C is then done with; any other signal is an order to end that stands: if somebody had a
+    handler for it (the shell), that is called after the block.
     Python lets only the main thread install handlers; elsewhere nothing is ever noted.
     """
     interrupts = Interrupts()
@@ -57,3 +62,6 @@ def caught(*numbers: int) -> Iterator[Interrupts]:
         for number, handler in old.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         interrupts.close()
+        for number in interrupts.came - {signal.SIGINT}:
+            if callable(old[number]):
+                signal.raise_signal(number)
