@@ -51,20 +51,18 @@ def _split(text: str) -> list[str]:
 
 def _ranges(part: str, reference: str) -> list[str]:
     """web[1-3]x -> web1x web2x web3x; zeros in front are kept."""
-    found = _RANGE.search(part)
-    if found is None:
-        if "[" in part or "]" in part:
+    names = [""]
+    # Text and ranges take turns.
+    for place, piece in enumerate(_RANGE.split(part)):
+        if place % 2 == 0 and ("[" in piece or "]" in piece):
             raise UsageError(
                 f"{reference!r} has a bracket that is no range", code="bad-nodes", exit_status=2,
                 hint="write @web[1-20] or @web[01-09,12]",
             )
-        return [part]
-    names: list[str] = []
-    for number in _numbers(found.group(1), reference):
-        rest = part[: found.start()] + number + part[found.end() :]
-        names += _ranges(rest, reference)
-        if len(names) > MOST:
+        numbers = list(_numbers(piece, reference)) if place % 2 else [piece]
+        if len(names) * len(numbers) > MOST:
             raise _too_many(reference)
+        names = [name + number for name in names for number in numbers]
     return names
 
 
@@ -81,27 +79,39 @@ def _numbers(text: str, reference: str) -> Iterable[str]:
             continue
         if len(first) > 9 or len(last) > 9 or int(last) - int(first) >= MOST:
             raise _too_many(reference)
+        if int(last) < int(first):
+            raise UsageError(
+                f"{piece!r} in {reference!r} counts down", code="bad-nodes", exit_status=2,
+                hint=f"write {last}-{first}",
+            )
         width = len(first) if first.startswith("0") else 0
         for number in range(int(first), int(last) + 1):
             yield str(number).zfill(width)
 
 
 def choose_nodes(reference: str, names: Iterable[str], addresses: dict[str, str]) -> list[str]:
-    """The known nodes that a reference means.  ``addresses`` is host:port -> name.
+    """The known nodes that a reference means, in its order; ``all`` sorts them by name.
 
-    Raises UsageError for a name that is not there.
+    ``addresses`` is host:port -> name.  Raises UsageError for a name that is not there.
     """
     known = list(names)
     if reference == "all":
-        return known
+        return sorted(known, key=_by_number)
+    there = frozenset(known)
     chosen: list[str] = []
     for name in expand(reference):
         if name in addresses:
             name = addresses[name]
-        if name not in known:
+        if name not in there:
             raise _no_node(name, known)
         chosen.append(name)
     return list(dict.fromkeys(chosen))
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """A key that sorts web2 before web10."""
+    parts = enumerate(re.split(r"([0-9]+)", name))
+    return [(int(part) if place % 2 else 0, part) for place, part in parts]
 
 
 def _no_node(name: str, known: list[str]) -> UsageError:
