@@ -54,7 +54,7 @@ class Store:
     """Open on one file.  ``put`` and ``commit`` never block."""
 
     def __init__(self, path: str):
-        """Raises StartError for a database of a newer version of this program."""
+        """Raises StartError for a database that cannot be opened, or of a newer version."""
         self.path = path
         self._queue: queue.SimpleQueue[Record | Callback | None] = queue.SimpleQueue()
         #: Why the database could not be read and was set aside, if so.
@@ -67,6 +67,8 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         try:
             return self._connect()
+        except sqlite3.OperationalError as err:  # the disk is full, the folder cannot be written
+            raise StartError(f"cannot use {self.path}: {err}") from err
         except sqlite3.DatabaseError as err:
             # Nodes report their tasks anew: nothing that runs depends on this file.
             self.damage = str(err)
@@ -77,22 +79,27 @@ class Store:
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
         os.chmod(self.path, 0o600)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         (problem,) = db.execute("PRAGMA quick_check(1)").fetchone()
         if problem != "ok":
-            db.close()
             raise sqlite3.DatabaseError(problem)
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > len(SCHEMA):
-            db.close()
             raise StartError(
                 f"{self.path} was written by a newer godwit (schema {version}, ours {len(SCHEMA)})"
             )
         for step in range(version, len(SCHEMA)):
             db.executescript(f"BEGIN; {SCHEMA[step]} PRAGMA user_version = {step + 1}; COMMIT;")
-        return db
 
     def load(self) -> Kept:
         """All that is kept, and starts the writer."""
