@@ -14,11 +14,13 @@ from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from godwit.wire.preface import Show
 from masterd import actions as do
-from masterd.orders import Orders, unreachable
+from masterd.orders import ANSWER_S, Orders, unreachable
 from masterd.registry import Node
 
 Role = Literal["send", "receive"]
 OTHER: dict[Role, Role] = {"send": "receive", "receive": "send"}
+#: Codes with which a side says that the other one went; why, only that one knows.
+CONSEQUENCES = ("cut", "dropped", "timeout")
 
 
 @dataclass(slots=True)
@@ -88,7 +90,7 @@ class Copies:
 
         transfer = wire.Transfer(number, copy.ticket, role, side.path, address)
         yield from self._orders.send(
-            side.node, transfer, number, now, then, within_s=float("inf")
+            side.node, transfer, number, now, then, within_s=float("inf"), wanted=wire.Copied
         )
 
     # ---- connections -----------------------------------------------------------------------
@@ -100,6 +102,8 @@ class Copies:
             return
         copy, role = found
         if copy.direct:
+            if role != "receive" or copy.sides["send"].order:
+                return
             address = join_address(node.peer_host, message.port)
             yield from self._order(copy, OTHER[role], address, now)
         else:
@@ -148,6 +152,10 @@ class Copies:
         waits_for_sender = copy.direct and not copy.sides["send"].order
         if all(side.answer for side in copy.sides.values()) or (waits_for_sender and _code(side)):
             yield from self._finish(copy)
+        elif _code(side):
+            # The other side sees the connection end and says so; unless there never was one.
+            other = copy.sides[OTHER[role]]
+            self._orders.extend(other.node, other.order, now, ANSWER_S)
 
     def _go_round(self, copy: Copy, now: float) -> Iterator[do.Action]:
         """The sender cannot reach the receiver: the master relays, under a new ticket."""
@@ -165,15 +173,14 @@ class Copies:
         """All sides have answered: the receiver knows what is there."""
         failures = [side for side in copy.sides.values() if _code(side)]
         # Where one end failed, the other only saw the connection end.
-        failures.sort(key=lambda side: _code(side) in ("cut", "dropped"))
+        failures.sort(key=lambda side: _code(side) in CONSEQUENCES)
         if failures:
             side = failures[0]
             assert isinstance(side.answer, wire.Done)
             yield from self._fail(copy, side.answer.code, f"{side.node.name}: {side.answer.text}")
             return
-        side = copy.sides.get("receive") or copy.sides["send"]
-        del self._copies[copy.ticket]
-        answer = side.answer
+        yield from self._drop(copy)
+        answer = (copy.sides.get("receive") or copy.sides["send"]).answer
         assert isinstance(answer, wire.Copied)
         yield do.Answer(copy.operator, op.CopyDone(
             copy.id, answer.size, answer.files, answer.path, answer.warnings
@@ -187,7 +194,8 @@ class Copies:
         del self._copies[copy.ticket]
         for side in copy.sides.values():
             self._orders.forget(side.order)
-            if side.order and side.answer is None and side.node.control is not None:
+            unanswered = side.answer is None or _code(side) == "timeout"
+            if side.order and unanswered and side.node.control is not None:
                 yield do.Send(side.node.control, wire.Abandon(side.order))
         if len(copy.bulks) == 1:
             for bulk in copy.bulks.values():

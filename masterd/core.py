@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from godwit.errors import UsageError
+from godwit.names import HIGHEST_PORT, check_node_name
 from godwit.task.lifecycle import Status
 from godwit.task.record import Task
 from godwit.wire import messages as wire
@@ -19,8 +20,8 @@ from masterd import events as on
 from masterd.copies import Copies, Role
 from masterd.follows import Follows
 from masterd.history import History
-from masterd.launches import MOST, Launches
-from masterd.nodes import Nodes, describe_end
+from masterd.launches import MOST, MOST_BYTES, Launches
+from masterd.nodes import Nodes, Upon, describe_end
 from masterd.orders import Gather, Orders, unreachable
 from masterd.references import choose_nodes, choose_task, choose_tasks
 from masterd.registry import Node, Registry, State
@@ -28,6 +29,8 @@ from masterd.waits import Waits
 
 #: Seconds a node has to end its tasks and itself: the keeper's grace and some more.
 DISMISS_S = 8.0
+#: The code with which a node says that it knows no such task.
+NO_TASK = "no-task"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,10 @@ class Master:
         self.registry = Registry()
         self.history = History()
         self.orders = Orders()
-        self.nodes = Nodes(self.registry, self.history, identity.master, chance.jitter)
+        self.nodes = Nodes(
+            self.registry, self.history, identity.master, chance.jitter,
+            Upon(self.orders.lost, self._lost, self._left, self._replaced),
+        )
         self.launches = Launches(self.registry, chance.task_id)
         self.follows = Follows(self.registry)
         self.waits = Waits(self.registry)
@@ -79,9 +85,11 @@ class Master:
         done: list[do.Action] = []
         for action in self._handle(event):
             done.append(action)
-            # Some answers set more in motion.
+            # A launch may have been followed before it was known what came of it.
             if isinstance(action, do.Answer) and isinstance(action.reply, op.Launched):
                 done += self.follows.launched(action.operator, action.reply)
+            elif isinstance(action, do.Answer) and isinstance(action.reply, op.Tasks):
+                self.follows.refused(action.operator, action.reply.id)
         return done
 
     def deadline(self) -> float:
@@ -99,16 +107,13 @@ class Master:
             case on.Asked(operator, request):
                 yield from self._asked(operator, request)
             case on.LinkAccepted(link, peer):
-                self.nodes.accepted(link, peer)
+                yield from self.nodes.accepted(link, peer, now)
             case on.LinkOpened(link, node, channel):
-                yield from self.nodes.opened(link, node, channel)
+                yield from self.nodes.opened(link, node, channel, now)
             case on.DialFailed(node, channel, reason):
                 yield from self.nodes.dial_failed(node, channel, reason, now, wall)
             case on.LinkClosed(link, reason):
-                found = self.registry.by_link(link)
                 yield from self.nodes.closed(link, reason, now, wall)
-                if found is not None and found[1] == "control":
-                    yield from self.orders.lost(found[0])
             case on.OperatorGone(operator):
                 yield from self._gone(operator)
             case on.BulkOpened(bulk, show):
@@ -116,6 +121,7 @@ class Master:
             case on.BulkFailed(ticket, reason):
                 yield from self.copies.bulk_failed(ticket, reason)
             case on.Tick():
+                yield from self.nodes.late(now, wall)
                 yield from self.nodes.silent(now, wall)
                 yield from self.nodes.call(now)
                 yield from self.launches.late(now)
@@ -133,11 +139,10 @@ class Master:
 
     def _received(self, link: int, message: wire.Message) -> Iterator[do.Action]:
         if self.nodes.is_opening(link):
-            up_before = {n.name: n.stream for n in self.registry.nodes.values()}
             yield from self.nodes.hello(link, message, self._now, self._wall)
-            for node in self.registry.nodes.values():
-                if node.stream == link and up_before.get(node.name) != link:
-                    yield from self.follows.stream_up(node)
+            met = self.registry.by_link(link)
+            if met is not None and met[1] == "stream":
+                yield from self.follows.stream_up(met[0])
             return
         found = self.registry.by_link(link)
         if found is None:
@@ -163,8 +168,9 @@ class Master:
                 yield from self._changed(node, tasks)
                 if last:
                     yield from self._reported(node)
-            case wire.Rejected():
-                yield from self.launches.rejected(node, message)
+            case wire.Rejected(tasks, code, text):
+                for task in tasks:
+                    yield from self._rejected(node, task, code, text)
             case wire.Forgotten(tasks):
                 for task in tasks:
                     yield from self._forget(node, task)
@@ -175,10 +181,7 @@ class Master:
             case wire.Moved():
                 yield from self.copies.moved(node, message)
             case wire.Leaving():
-                dismissed = node.dismissing
-                yield from self.nodes.leaving(node, message, self._wall)
-                if dismissed:
-                    yield from self.orders.lost(node)
+                yield from self.nodes.leaving(node, message, self._now, self._wall)
 
     def _changed(self, node: Node, tasks: tuple[Task, ...]) -> Iterator[do.Action]:
         for task in tasks:
@@ -201,7 +204,7 @@ class Master:
         yield do.KeepTask(node.name, task)
         yield from self._tell_of(node, before, task)
         yield from self.launches.changed(task)
-        yield from self.waits.changed(task)
+        yield from self.waits.changed(task.id)
         yield from self.follows.changed(task)
 
     def _tell_of(self, node: Node, before: Task | None, task: Task) -> Iterator[do.Action]:
@@ -226,19 +229,53 @@ class Master:
     def _reported(self, node: Node) -> Iterator[do.Action]:
         """The pid map is whole: what it does not name is no longer there."""
         yield from self.launches.reported(node)
-        for task in [t for t in node.tasks if t not in node.reporting]:
-            if node.tasks[task].status not in (Status.STARTING, Status.FAILED):
-                yield from self._forget(node, task)
+        for task in [t for t in node.tasks.values() if t.id not in node.reporting]:
+            if task.status is Status.STARTING:
+                if not self.launches.is_waiting(task.id):
+                    reason = "it never reached the node"
+                    yield from self._update(
+                        node, replace(task, status=Status.FAILED, reason=reason)
+                    )
+            elif task.status is not Status.FAILED:
+                yield from self._forget(node, task.id)
         node.reporting.clear()
 
-    def _forget(self, node: Node, task: str) -> Iterator[do.Action]:
+    def _rejected(self, node: Node, task: str, code: str, text: str) -> Iterator[do.Action]:
+        """Nothing came of this launch; it never was a task."""
         known = node.tasks.get(task)
-        if known is None:
+        if known is not None and known.status is Status.STARTING:
+            yield from self._forget(node, task, code, text)
+
+    def _forget(
+        self, node: Node, task: str, code: str = "forgotten", text: str = "the task was removed"
+    ) -> Iterator[do.Action]:
+        if task not in node.tasks:
             return
         self.registry.drop(task)
         yield do.DropTask(task)
-        yield from self.follows.forgotten(task)
-        yield from self.waits.changed(known)
+        yield from self.launches.gone(node, task, code, text)
+        yield from self.follows.forgotten(task, code, text)
+        yield from self.waits.changed(task)
+
+    # ---- what becomes of nodes -------------------------------------------------------------
+
+    def _lost(self, node: Node) -> Iterator[do.Action]:
+        """It is not heard any more: who wants what is there now does not wait for its return."""
+        yield from self.follows.cut(node, "unreachable", unreachable(node), live=False)
+
+    def _left(self, node: Node) -> Iterator[do.Action]:
+        """It is no node of ours any more: nobody is to wait for what it would have said."""
+        for task in tuple(node.tasks.values()):
+            if task.status is Status.STARTING:
+                yield from self._forget(node, task.id, "left", f"{node.name} was deregistered")
+            else:
+                yield from self.waits.changed(task.id)
+        yield from self.follows.cut(node, "left", f"{node.name} was deregistered", live=True)
+
+    def _replaced(self, node: Node) -> Iterator[do.Action]:
+        """Another machine has its name: its tasks are not there."""
+        for task in tuple(node.tasks):
+            yield from self._forget(node, task)
 
     # ---- what operators ask ----------------------------------------------------------------
 
@@ -288,6 +325,7 @@ class Master:
             case op.ForgetTasks(tasks=tasks):
                 yield from self._each_task(
                     operator, request.id, tasks, lambda order, task: wire.Forget(order, (task,)),
+                    forgets=True,
                 )
             case op.AwaitTasks(tasks=tasks):
                 found, faults = self._tasks(tasks)
@@ -355,6 +393,8 @@ class Master:
         return chosen[0]
 
     def _tasks(self, references: tuple[str, ...]) -> tuple[list[str], list[op.Fault]]:
+        if all(reference in self.registry.where for reference in references):
+            return list(dict.fromkeys(references)), []
         return choose_tasks(references, self.registry.all_tasks())
 
     def _answer_tasks(
@@ -373,6 +413,12 @@ class Master:
             )
         if not request.argv:
             raise UsageError("there is no command to run", code="usage", exit_status=2)
+        size = sum(map(len, (*request.argv, *request.env.keys(), *request.env.values())))
+        if size > MOST_BYTES:
+            raise UsageError(
+                f"{size} bytes of command and environment are over the bound of {MOST_BYTES}",
+                code="E2BIG", hint="put them into a file, `copy` it and name it",
+            )
         nodes = self._nodes(request.nodes)
         if not nodes:
             raise UsageError(
@@ -385,16 +431,11 @@ class Master:
             assert reading is not None
             return self.follows.stream(reading, task, node)
 
-        for action in self.launches.begin(
-            operator, request, nodes, self._now, self._wall, stream
-        ):
-            if isinstance(action, do.Answer) and isinstance(action.reply, op.Tasks):
-                self.follows.refused(operator, request.id)
-            yield action
+        yield from self.launches.begin(operator, request, nodes, self._now, self._wall, stream)
 
     def _each_task(
         self, operator: int, number: int, references: tuple[str, ...],
-        make: Callable[[int, str], wire.Message],
+        make: Callable[[int, str], wire.Message], *, forgets: bool = False,
     ) -> Iterator[do.Action]:
         """One order for each task; one answer when all are in, with the tasks as they then are."""
         tasks, faults = self._tasks(references)
@@ -417,7 +458,9 @@ class Master:
                 answer: wire.Message, task: str = task, node: Node = node
             ) -> Iterator[do.Action]:
                 assert isinstance(answer, wire.Done)
-                if answer.code:
+                if forgets and (answer.code == NO_TASK or node.state is State.LEFT):
+                    yield from self._forget(node, task)
+                elif answer.code:
                     where = f"{task} on {node.name}: {answer.text}"
                     faults.append(op.Fault(task, answer.code, where))
                 yield from gather.one()
@@ -459,7 +502,9 @@ class Master:
 
             order = self.orders.number()
             asked = (wanted,) if wanted else ()
-            yield from self.orders.send(node, wire.Measure(order, asked), order, self._now, then)
+            yield from self.orders.send(
+                node, wire.Measure(order, asked), order, self._now, then, wanted=wire.Measured
+            )
 
     def _to_measure(self, about: str) -> tuple[list[Node], str | None]:
         """The nodes to ask, and the one task that is wanted if it is one."""
@@ -513,10 +558,17 @@ class Master:
     # ---- nodes -----------------------------------------------------------------------------
 
     def _register(self, operator: int, request: op.Register) -> Iterator[do.Action]:
-        known = self.registry.nodes.get(request.name)
-        if known is not None and known.connected:
+        check_node_name(request.name)
+        if not 0 < request.port <= HIGHEST_PORT:
             raise UsageError(
-                f"{request.name} is a node already, at {known.address}", code="exists"
+                f"{request.port} is no port to call", code="bad-address", exit_status=2
+            )
+        known = self.registry.nodes.get(request.name)
+        if known is not None and known.state is not State.LEFT:
+            at = f", at {known.address}" if known.address else ""
+            raise UsageError(
+                f"{request.name} is a node already{at}", code="exists",
+                hint=f"`dereg {request.name}` frees the name",
             )
 
         def answer(code: str, text: str) -> Iterator[do.Action]:

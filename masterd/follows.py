@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from godwit.errors import UsageError
 from godwit.task.lifecycle import Status
 from godwit.task.record import Task
 from godwit.wire import messages as wire
@@ -23,16 +24,21 @@ class Reading:
 
     operator: int
     id: int
-    tasks: tuple[str, ...]
+    #: Task ids, in order.
+    tasks: dict[str, None]
     live: bool
-    #: Streams that have not ended.
-    open: set[int] = field(default_factory=set)
+    faults: list[op.Fault] = field(default_factory=list)
+    #: task id -> its stream, while that has not ended.
+    open: dict[str, int] = field(default_factory=dict)
+    #: Tasks whose own end is waited for too: a live reading's answer has their exit status.
+    unsettled: set[str] = field(default_factory=set)
     #: A launch is followed before it is known what came of it: what comes that early waits.
     launched: bool = True
-    early: list[op.Reply] = field(default_factory=list)
-    faults: list[op.Fault] = field(default_factory=list)
-    #: Tasks whose stream was cut short: their end is not waited for.
-    cut: set[str] = field(default_factory=set)
+    early: list[op.Output | op.OutputEnd] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.operator, self.id
 
 
 @dataclass(slots=True)
@@ -57,109 +63,146 @@ class Follows:
 
     # ---- beginning -------------------------------------------------------------------------
 
+    def _add(self, reading: Reading) -> None:
+        if reading.key in self._readings:
+            raise UsageError(
+                f"request {reading.id} is still being answered", code="order", exit_status=2
+            )
+        self._readings[reading.key] = reading
+
+    def _open(self, reading: Reading, node: Node, request: wire.Follow) -> Stream:
+        """``request`` with a stream number of its own."""
+        self._last += 1
+        stream = Stream(reading, node, replace(request, stream=self._last))
+        self._streams[self._last] = stream
+        reading.open[request.task] = self._last
+        return stream
+
     def with_launch(self, operator: int, request: op.Execute) -> Reading:
         """A reading of tasks that are about to be launched; ``stream`` adds them."""
-        reading = Reading(operator, request.id, (), live=True, launched=False)
-        self._readings[operator, request.id] = reading
+        reading = Reading(operator, request.id, {}, live=True, launched=False)
+        self._add(reading)
         return reading
 
     def stream(self, reading: Reading, task: str, node: Node) -> int:
         """A new stream number for a task of this reading, whose log is read from its start."""
-        self._last += 1
-        follow = wire.Follow(self._last, task, live=True)
-        self._streams[self._last] = Stream(reading, node, follow, next=0)
-        reading.open.add(self._last)
-        reading.tasks = (*reading.tasks, task)
-        return self._last
+        stream = self._open(reading, node, wire.Follow(0, task, live=True))
+        stream.next = 0
+        reading.tasks[task] = None
+        reading.unsettled.add(task)
+        return stream.request.stream
 
     def launched(self, operator: int, reply: op.Launched) -> Iterator[do.Action]:
         """The launch was answered: what did not start has no output."""
         reading = self._readings.get((operator, reply.id))
-        if reading is None:
+        if reading is None or reading.launched:
             return
         reading.launched = True
-        for early in reading.early:
-            yield do.Answer(operator, early)
-        reading.early.clear()
         started = {view.task.id for view in reply.tasks}
-        for number in tuple(reading.open):
-            if self._streams[number].request.task not in started:
-                self._drop(number)
-        reading.tasks = tuple(task for task in reading.tasks if task in started)
+        for early in reading.early:
+            if early.task in started:
+                yield do.Answer(operator, early)
+        reading.early.clear()
+        for task in [task for task in reading.open if task not in started]:
+            self._drop(reading.open[task])
+        reading.tasks = {task: None for task in reading.tasks if task in started}
+        reading.unsettled &= started
         yield from self._finish_if_complete(reading)
 
     def refused(self, operator: int, request: int) -> None:
-        """The launch came to nothing at all."""
-        reading = self._readings.pop((operator, request), None)
-        if reading is not None:
-            for number in tuple(reading.open):
+        """If this was a launch, it came to nothing at all."""
+        reading = self._readings.get((operator, request))
+        if reading is not None and not reading.launched:
+            del self._readings[reading.key]
+            for number in tuple(reading.open.values()):
                 self._drop(number)
 
     def begin(
         self, operator: int, request: op.FollowLogs, tasks: list[str], faults: list[op.Fault]
     ) -> Iterator[do.Action]:
         """Starts following existing tasks."""
-        reading = Reading(operator, request.id, tuple(tasks), request.live, faults=faults)
-        self._readings[operator, request.id] = reading
-        for task in tasks:
-            node = self._registry.where[task]
-            self._last += 1
-            number = self._last
-            follow = wire.Follow(
-                number, task, lines=request.lines, since=request.since, live=request.live
-            )
-            self._streams[number] = Stream(reading, node, follow)
-            reading.open.add(number)
+        reading = Reading(operator, request.id, dict.fromkeys(tasks), request.live, faults)
+        self._add(reading)
+        where = self._registry.where
+        if request.live:
+            reading.unsettled = {t for t in tasks if not _settled(where[t].tasks[t])}
+        follow = wire.Follow(
+            0, "", lines=request.lines, since=request.since, live=request.live
+        )
+        streams = [self._open(reading, where[t], replace(follow, task=t)) for t in tasks]
+        for stream in streams:
+            node = stream.node
             if node.control is not None:
-                yield do.Send(node.control, follow)
+                yield do.Send(node.control, stream.request)
             elif not request.live or not node.hearable:
                 yield from self._end(
-                    number, "unreachable", f"{node.name} cannot be reached: its logs are there"
+                    stream.request.stream, "unreachable",
+                    f"{node.name} cannot be reached: its logs are there",
                 )
-        yield from self._finish_if_complete(reading)
+        if not tasks:
+            yield from self._finish_if_complete(reading)
 
     # ---- what nodes send -------------------------------------------------------------------
 
     def chunk(self, node: Node, message: wire.Chunk) -> Iterator[do.Action]:
         """Passes bytes on; those that came before are dropped, and their credit given back."""
-        stream = self._streams.get(message.stream)
-        if stream is None or stream.node is not node:
+        stream = self._of(node, message.stream)
+        if stream is None:
+            # Nobody reads this any more, whatever became of the Unfollow that said so.
+            if node.control is not None:
+                yield do.Send(node.control, wire.Unfollow(message.stream))
             return
-        if stream.next is not None and message.offset != stream.next:
-            if message.offset > stream.next:
-                yield from self._again(message.stream, stream)
+        if stream.next is None:
+            stream.next = message.offset
+        known = stream.next - message.offset
+        if known < 0:
+            yield from self._again(stream)
             return
-        stream.next = message.offset + len(message.data)
+        if known > 0:
+            yield from self._credit(stream, min(known, len(message.data)))
+        data = message.data[known:]
+        if not data:
+            return
         reading = stream.reading
-        task = stream.request.task
-        output = op.Output(reading.id, task, message.offset, message.data, node.name)
+        output = op.Output(reading.id, stream.request.task, stream.next, data, node.name)
+        stream.next += len(data)
         yield from self._answer(reading, output)
 
     def ended(self, node: Node, message: wire.Ended) -> Iterator[do.Action]:
         """The node has sent all there was."""
-        stream = self._streams.get(message.stream)
-        if stream is None or stream.node is not node:
+        stream = self._of(node, message.stream)
+        if stream is None:
             return
         if stream.next is not None and message.offset > stream.next:
-            yield from self._again(message.stream, stream)
+            yield from self._again(stream)
             return
         yield from self._end(message.stream, message.code, message.text)
 
+    def _of(self, node: Node, number: int) -> Stream | None:
+        """A stream of this node's: it speaks only for itself."""
+        stream = self._streams.get(number)
+        return stream if stream is not None and stream.node is node else None
+
     def took(self, operator: int, request: op.Took) -> Iterator[do.Action]:
         """The operator has written out bytes: as many more may come."""
-        for number, stream in self._streams.items():
-            reading = stream.reading
-            mine = reading.operator == operator and reading.id == request.id
-            if mine and stream.request.task == request.task and stream.node.stream is not None:
-                yield do.Send(stream.node.stream, wire.Credit(number, request.count))
+        reading = self._readings.get((operator, request.id))
+        number = reading.open.get(request.task) if reading is not None else None
+        if number is not None:
+            yield from self._credit(self._streams[number], request.count)
+
+    @staticmethod
+    def _credit(stream: Stream, count: int) -> Iterator[do.Action]:
+        if stream.node.stream is not None:
+            yield do.Send(stream.node.stream, wire.Credit(stream.request.stream, count))
 
     def stream_up(self, node: Node) -> Iterator[do.Action]:
         """The node's stream link is new: what was under way on the old one is asked for again."""
-        for number, stream in self._streams.items():
+        for stream in self._streams.values():
             if stream.node is node:
-                yield from self._again(number, stream)
+                yield from self._again(stream)
 
-    def _again(self, number: int, stream: Stream) -> Iterator[do.Action]:
+    @staticmethod
+    def _again(stream: Stream) -> Iterator[do.Action]:
         """Asks for the rest, from the next byte on; only where the tail began is asked anew."""
         if stream.node.control is None:
             return
@@ -171,61 +214,77 @@ class Follows:
     # ---- ending ----------------------------------------------------------------------------
 
     def _end(self, number: int, code: str, text: str) -> Iterator[do.Action]:
-        stream = self._streams[number]
+        stream = self._drop(number)
         reading = stream.reading
         task = stream.request.task
-        self._drop(number)
-        if code:
-            reading.cut.add(task)
+        if code:  # cut short: nothing more is waited for
+            reading.unsettled.discard(task)
         end = op.OutputEnd(reading.id, task, code, text, stream.node.name)
         yield from self._answer(reading, end)
         yield from self._finish_if_complete(reading)
 
     @staticmethod
-    def _answer(reading: Reading, reply: op.Reply) -> Iterator[do.Action]:
+    def _answer(reading: Reading, reply: op.Output | op.OutputEnd) -> Iterator[do.Action]:
         if reading.launched:
             yield do.Answer(reading.operator, reply)
         else:
             reading.early.append(reply)
 
-    def _drop(self, number: int) -> None:
+    def _drop(self, number: int) -> Stream:
         stream = self._streams.pop(number)
-        stream.reading.open.discard(number)
+        del stream.reading.open[stream.request.task]
+        return stream
 
     def changed(self, task: Task) -> Iterator[do.Action]:
         """A task may have been the last that a reading waited for."""
-        if self._settled(task):
-            for reading in [r for r in self._readings.values() if task.id in r.tasks]:
+        if not _settled(task):
+            return
+        for reading in [r for r in self._readings.values() if task.id in r.unsettled]:
+            reading.unsettled.discard(task.id)
+            if task.status is Status.FAILED and task.id in reading.open:
+                yield from self._end(reading.open[task.id], "failed", task.reason)
+            else:
                 yield from self._finish_if_complete(reading)
 
-    def forgotten(self, task: str) -> Iterator[do.Action]:
+    def forgotten(self, task: str, code: str, text: str) -> Iterator[do.Action]:
         """A task and its log are gone."""
-        for number in [n for n, s in self._streams.items() if s.request.task == task]:
-            yield from self._end(number, "forgotten", "the task was removed")
+        for reading in [r for r in self._readings.values() if task in r.tasks]:
+            reading.unsettled.discard(task)
+            if task in reading.open:
+                yield from self._end(reading.open[task], code, text)
+            else:
+                yield from self._finish_if_complete(reading)
 
-    @staticmethod
-    def _settled(task: Task) -> bool:
-        return task.status.ended or task.status is Status.UNKNOWN
+    def cut(self, node: Node, code: str, text: str, *, live: bool) -> Iterator[do.Action]:
+        """No more is to be had from this node; ``live`` readings too are not to wait for it."""
+        for number, stream in list(self._streams.items()):
+            if stream.node is node and (live or not stream.reading.live):
+                yield from self._end(number, code, text)
+        for reading in list(self._readings.values()) if live else ():
+            reading.unsettled -= node.tasks.keys()
+            yield from self._finish_if_complete(reading)
 
     def _finish_if_complete(self, reading: Reading) -> Iterator[do.Action]:
-        if reading.open or not reading.launched:
+        if reading.open or reading.unsettled or not reading.launched:
             return
+        if self._readings.pop(reading.key, None) is None:
+            return  # it was answered
         where = self._registry.where
-        known = [where[i].tasks[i] for i in reading.tasks if i in where]
-        if reading.live and any(not self._settled(t) and t.id not in reading.cut for t in known):
-            return
-        del self._readings[reading.operator, reading.id]
-        views = tuple(self._registry.view(task.id) for task in known)
+        views = tuple(self._registry.view(task) for task in reading.tasks if task in where)
         yield do.Answer(reading.operator, op.Tasks(reading.id, views, tuple(reading.faults)))
 
     def cancel(self, operator: int, request: int | None = None) -> Iterator[do.Action]:
         """The operator no longer reads this request, or is gone."""
-        for key, reading in list(self._readings.items()):
+        for reading in list(self._readings.values()):
             if reading.operator != operator or request not in (None, reading.id):
                 continue
-            del self._readings[key]
-            for number in tuple(reading.open):
-                stream = self._streams[number]
-                self._drop(number)
+            del self._readings[reading.key]
+            for number in tuple(reading.open.values()):
+                stream = self._drop(number)
                 if stream.node.control is not None:
                     yield do.Send(stream.node.control, wire.Unfollow(number))
+
+
+def _settled(task: Task) -> bool:
+    """It has ended, as far as can be known."""
+    return task.status.ended or task.status is Status.UNKNOWN

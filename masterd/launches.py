@@ -1,7 +1,8 @@
 """Launches: from an operator's Execute to tasks that run, each started once.  Pure.
 
 A task's id is made here and recorded before the node hears of it; the node starts an id once,
-whatever it hears.  So a launch whose answer was lost is sent again with the same ids.
+whatever it hears.  So a launch that may be lost is sent again with the same ids, on the node's
+next connection.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from masterd.registry import Node, Registry
 ANSWER_S = 15.0
 #: Most copies of one command on one node.
 MOST = 10_000
+#: Most bytes of a command and its environment: more no kernel takes by default (execve(2)), and
+#: the message must fit into a frame, with an id and a stream for each copy.
+MOST_BYTES = 3 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -30,8 +34,11 @@ class Launch:
     operator: int
     request: op.Execute
     due: float
-    tasks: list[str] = field(default_factory=list)
+    #: Ids of all that may have been started, in order.
+    tasks: dict[str, None] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
+    #: node name -> the connection it was sent on.
+    sent: dict[str, int] = field(default_factory=dict)
     faults: list[op.Fault] = field(default_factory=list)
 
 
@@ -41,7 +48,7 @@ class Launches:
     def __init__(self, registry: Registry, new_id: Callable[[], str]):
         self._registry = registry
         self._new_id = new_id
-        #: task id -> the launch that waits for it.
+        #: task id -> the launch that waits for it; the oldest launch first.
         self._waiting: dict[str, Launch] = {}
 
     def begin(
@@ -62,8 +69,9 @@ class Launches:
                 self._registry.put(node, record)
                 self._waiting[task] = launch
                 yield do.KeepTask(node.name, record)
-            launch.tasks += ids
+            launch.tasks.update(dict.fromkeys(ids))
             launch.waiting.update(ids)
+            launch.sent[node.name] = node.control
             numbers = tuple(streams(task, node) for task in ids) if request.follow else ()
             sends.append(do.Send(node.control, wire.Launch(template, ids, numbers)))
         yield do.Commit()
@@ -90,33 +98,28 @@ class Launches:
         if task.status is not Status.STARTING and task.id in self._waiting:
             yield from self._settle(task.id)
 
-    def rejected(self, node: Node, message: wire.Rejected) -> Iterator[do.Action]:
-        """Nothing came of these; they never were tasks."""
-        for task in message.tasks:
-            known = node.tasks.get(task)
-            if known is None or known.status is not Status.STARTING:
-                continue
-            self._registry.drop(task)
-            yield do.DropTask(task)
-            launch = self._waiting.get(task)
-            if launch is not None:
-                fault = op.Fault(node.name, message.code, f"{node.name}: {message.text}")
-                if fault not in launch.faults:
-                    launch.faults.append(fault)
-                launch.tasks.remove(task)
-                yield from self._settle(task)
+    def gone(self, node: Node, task: str, code: str, text: str) -> Iterator[do.Action]:
+        """There is no such task any more: if somebody waits for it to start, it never will."""
+        launch = self._waiting.get(task)
+        if launch is not None:
+            fault = op.Fault(node.name, code, f"{node.name}: {text}")
+            if fault not in launch.faults:
+                launch.faults.append(fault)
+            del launch.tasks[task]
+            yield from self._settle(task)
+
+    def is_waiting(self, task: str) -> bool:
+        """Somebody waits for this task to start."""
+        return task in self._waiting
 
     def reported(self, node: Node) -> Iterator[do.Action]:
-        """The node's whole pid map is in: what it does not know of, it never got."""
-        for task in [t for t in node.tasks.values() if t.status is Status.STARTING]:
-            if task.id in node.reporting:
+        """The node's whole pid map is in: what it does not name did not reach it until now."""
+        for task in tuple(node.tasks.values()):
+            launch = self._waiting.get(task.id)
+            if launch is None or task.id in node.reporting or node.control is None:
                 continue
-            if task.id in self._waiting and node.control is not None:
+            if launch.sent[node.name] != node.control:
                 yield do.Send(node.control, wire.Launch(task.spec, (task.id,)))
-            elif task.id not in self._waiting:
-                lost = replace(task, status=Status.FAILED, reason="it never reached the node")
-                self._registry.put(node, lost)
-                yield do.KeepTask(node.name, lost)
 
     def _settle(self, task: str) -> Iterator[do.Action]:
         launch = self._waiting.pop(task)
@@ -138,7 +141,8 @@ class Launches:
 
     def late(self, now: float) -> Iterator[do.Action]:
         """Answers what nodes were silent about, with what is known."""
-        for launch in {id(x): x for x in self._waiting.values() if x.due <= now}.values():
+        while self.deadline() <= now:
+            launch = next(iter(self._waiting.values()))
             silent = {self._registry.where[i].name for i in launch.waiting}
             for name in sorted(silent):
                 launch.faults.append(op.Fault(
@@ -151,4 +155,5 @@ class Launches:
             yield from self._answer_if_complete(launch)
 
     def deadline(self) -> float:
-        return min((launch.due for launch in self._waiting.values()), default=float("inf"))
+        oldest = next(iter(self._waiting.values()), None)
+        return oldest.due if oldest is not None else float("inf")

@@ -5,11 +5,11 @@ called (``register``), hears our Adopt and then says its Hello.  From there on a
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from godwit.names import is_node_name
 from godwit.task.record import Task, signal_name
 from godwit.wire import messages as wire
-from godwit.wire import operations as op
 from masterd import actions as do
 from masterd.events import Channel
 from masterd.history import History
@@ -18,38 +18,74 @@ from masterd.registry import Call, Cause, Node, Registry, State
 #: First and longest pause, seconds, between two calls to a node.
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 15.0
+#: Seconds a peer has to say Hello.
+OPENING_S = 5.0
+#: Connections that have not said Hello; one more is turned away.
+OPENING_MOST = 256
 
-Answered = Callable[[op.Reply], Iterator[do.Action]]
+Concern = Callable[[Node], Iterator[do.Action]]
+#: Called with a code, empty when it went well, and a text.
+Answer = Callable[[str, str], Iterator[do.Action]]
+
+
+@dataclass(frozen=True, slots=True)
+class Upon:
+    """What the other parts of the master do about a node."""
+
+    #: Its control connection is gone, and with it the answers that were to come.
+    parted: Concern
+    #: It is not heard any more.
+    lost: Concern
+    #: It is no node of ours any more.
+    left: Concern
+    #: Another machine has its name.
+    replaced: Concern
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A connection whose peer has not said Hello."""
+
+    peer: str
+    due: float
+    #: Whom we called, and for which channel, if we did.
+    called: str = ""
+    channel: Channel = "control"
 
 
 class Nodes:
     """How nodes and the master meet and part."""
 
     def __init__(
-        self, registry: Registry, history: History, master: str, jitter: Callable[[], float]
+        self, registry: Registry, history: History, master: str, jitter: Callable[[], float],
+        upon: Upon,
     ):
         self._registry = registry
         self._history = history
         self._master = master
         self._jitter = jitter
-        #: Links whose peer has not said Hello: link -> peer address, and whom we called, if we did.
-        self._opening: dict[int, tuple[str, str]] = {}
+        self._upon = upon
+        #: By link, the oldest first.
+        self._opening: dict[int, Opening] = {}
         #: Names being registered -> how to answer the operator.
-        self._registering: dict[str, Callable[[str, str], Iterator[do.Action]]] = {}
+        self._registering: dict[str, Answer] = {}
 
     # ---- a connection opens ----------------------------------------------------------------
 
-    def accepted(self, link: int, peer: str) -> None:
+    def accepted(self, link: int, peer: str, now: float) -> Iterator[do.Action]:
         """A node called."""
-        self._opening[link] = (peer, "")
+        if len(self._opening) < OPENING_MOST:
+            self._opening[link] = Opening(peer, now + OPENING_S)
+        else:
+            yield do.Close(link, "too many callers")
 
-    def opened(self, link: int, name: str, channel: Channel) -> Iterator[do.Action]:
+    def opened(self, link: int, name: str, channel: Channel, now: float) -> Iterator[do.Action]:
         """A node answered our call: greet it."""
         node = self._registry.nodes.get(name)
         if node is None or not node.called:
             yield do.Close(link, "no longer registered")
             return
-        self._opening[link] = (f"{node.host}:{node.port}", name)
+        self._opening[link] = Opening(f"{node.host}:{node.port}", now + OPENING_S, name, channel)
         yield do.Send(link, wire.Adopt(wire.VERSION, self._master, name, channel))
 
     def dial_failed(
@@ -57,13 +93,20 @@ class Nodes:
     ) -> Iterator[do.Action]:
         """Nobody answered: later again, and the operator who registers hears it at once."""
         node = self._registry.nodes.get(name)
-        if node is None:
+        if node is None or not node.called:
             return
         yield from self._again(node, channel, reason, now, wall)
-        answer = self._registering.pop(name, None)
-        if answer is not None:
+        at = f"{node.host}:{node.port}"
+        yield from self._not_registered(node, channel, "no-answer", f"{at}: {reason}")
+
+    def _not_registered(
+        self, node: Node, channel: Channel, code: str, text: str
+    ) -> Iterator[do.Action]:
+        """If an operator waits for this call, that is the end of it."""
+        if channel == "control" and node.name in self._registering:
+            answer = self._registering.pop(node.name)
             yield from self._unregister(node)
-            yield from answer("no-answer", f"{node.host}:{node.port}: {reason}")
+            yield from answer(code, text)
 
     def _again(
         self, node: Node, channel: Channel, reason: str, now: float, wall: float
@@ -87,39 +130,49 @@ class Nodes:
         self, link: int, message: wire.Message, now: float, wall: float
     ) -> Iterator[do.Action]:
         """The first message of a connection."""
-        peer, called = self._opening.pop(link)
-        if isinstance(message, wire.Refuse) and called:
-            yield from self._refused(link, called, message, now, wall)
+        opening = self._opening.pop(link)
+        if isinstance(message, wire.Refuse) and opening.called:
+            yield from self._refused(link, opening, message, now, wall)
             return
         if not isinstance(message, wire.Hello):
-            yield do.Close(link, f"{type(message).__name__} is not how a node begins")
+            reason = f"{type(message).__name__} is not how a node begins"
+            yield do.Close(link, reason)
+            yield from self._failed(opening, reason, now, wall)
             return
-        objection = self._objection(message, called)
+        objection = self._objection(message, opening.called)
         if objection is not None:
             yield from self._history.add(
-                wall, "warning", f"refused a node at {peer}: {objection.text}", node=message.name
+                wall, "warning", f"refused a node at {opening.peer}: {objection.text}",
+                node=message.name,
             )
             yield do.Send(link, objection)
             yield do.Close(link, objection.text)
+            yield from self._failed(opening, objection.text, now, wall)
             return
-        yield from self._welcome(link, message, peer, now, wall)
+        yield from self._welcome(link, message, opening.peer, now, wall)
+
+    def _failed(
+        self, opening: Opening, reason: str, now: float, wall: float
+    ) -> Iterator[do.Action]:
+        """Nothing came of a connection; if it was we who called, we call again."""
+        if opening.called:
+            yield from self.dial_failed(opening.called, opening.channel, reason, now, wall)
 
     def _refused(
-        self, link: int, name: str, refusal: wire.Refuse, now: float, wall: float
+        self, link: int, opening: Opening, refusal: wire.Refuse, now: float, wall: float
     ) -> Iterator[do.Action]:
         yield do.Close(link, f"refused: {refusal.text}")
-        node = self._registry.nodes[name]
-        for channel in node.calls:
-            node.calls[channel].under_way = False
-            node.calls[channel].at = now + BACKOFF_MOST_S
-        answer = self._registering.pop(name, None)
-        if answer is not None:
-            yield from self._unregister(node)
-            yield from answer(refusal.code, f"{name} refuses: {refusal.text}")
-        else:
-            yield from self._history.add(
-                wall, "warning", f"{name} refuses this master: {refusal.text}", node=name
-            )
+        node = self._registry.nodes.get(opening.called)
+        if node is None or not node.called:
+            return
+        if refusal.code != "order":  # it will say the same for some time
+            call = node.calls[opening.channel]
+            call.failures = max(call.failures, 10)
+        yield from self._again(
+            node, opening.channel, f"it refuses this master: {refusal.text}", now, wall
+        )
+        text = f"{node.name} refuses: {refusal.text}"
+        yield from self._not_registered(node, opening.channel, refusal.code, text)
 
     def _objection(self, hello: wire.Hello, called: str) -> wire.Refuse | None:
         if hello.version != wire.VERSION:
@@ -131,9 +184,11 @@ class Nodes:
         if called and hello.name != called:
             return wire.Refuse("name", f"called as {called}, answered as {hello.name}")
         known = self._registry.nodes.get(hello.name)
-        other = known is not None and known.node not in ("", hello.node)
-        if other and known is not None and known.state is not State.LEFT and known.connected:
-            return wire.Refuse("taken", f"another node is called {hello.name} already")
+        if known is not None and known.node not in ("", hello.node) and _holds_its_name(known):
+            return wire.Refuse(
+                "taken",
+                f"another node is called {hello.name} already; `dereg {hello.name}` frees the name",
+            )
         if hello.channel == "stream" and (
             known is None or known.agent != hello.agent or not known.connected
         ):
@@ -144,19 +199,15 @@ class Nodes:
         self, link: int, hello: wire.Hello, peer: str, now: float, wall: float
     ) -> Iterator[do.Action]:
         node = self._registry.nodes.setdefault(hello.name, Node(hello.name))
-        old = node.control if hello.channel == "control" else node.stream
-        if old is not None:
-            yield from self._replace(node, hello.channel, old)
-        if node.called:
-            node.calls[hello.channel] = Call()
         if hello.channel == "stream":
-            node.stream = link
-            yield do.Open(link, "stream")
-            yield do.Send(link, wire.Welcome(self._master))
+            yield from self._welcome_stream(node, link)
             return
+        if node.connected:
+            yield from self._part(node, "replaced by a newer connection")
         if node.node not in ("", hello.node):
             yield from self._another_machine(node, wall)
-        node.control = link
+        self._registry.connect(node, "control", link)
+        node.calls["control"] = Call()
         node.node, node.agent, node.address = hello.node, hello.agent, peer
         node.can, node.lacks, node.system = hello.can, dict(hello.lacks), hello.system
         node.goodbye, node.dismissing = "", False
@@ -170,18 +221,18 @@ class Nodes:
             yield from answer("", "")
         yield from self.call(now)
 
-    def _replace(self, node: Node, channel: Channel, old: int) -> Iterator[do.Action]:
-        if channel == "control":
-            node.control = None
-        else:
-            node.stream = None
-        yield do.Close(old, "replaced by a newer connection")
+    def _welcome_stream(self, node: Node, link: int) -> Iterator[do.Action]:
+        old = self._registry.disconnect(node, "stream")
+        if old is not None:
+            yield do.Close(old, "replaced by a newer connection")
+        self._registry.connect(node, "stream", link)
+        node.calls["stream"] = Call()
+        yield do.Open(link, "stream")
+        yield do.Send(link, wire.Welcome(self._master))
 
     def _another_machine(self, node: Node, wall: float) -> Iterator[do.Action]:
         """The name was free and another node has it now: the old one's tasks are not here."""
-        for task in tuple(node.tasks):
-            self._registry.drop(task)
-            yield do.DropTask(task)
+        yield from self._upon.replaced(node)
         yield from self._history.add(
             wall, "warning", f"{node.name} is another machine than before: its tasks are forgotten",
             node=node.name,
@@ -213,31 +264,33 @@ class Nodes:
     def closed(self, link: int, reason: str, now: float, wall: float) -> Iterator[do.Action]:
         """A connection ended.  That alone makes no node unreachable: silence does."""
         opening = self._opening.pop(link, None)
-        if opening is not None and opening[1]:
-            for channel in ("control", "stream"):
-                if self._registry.nodes[opening[1]].calls[channel].under_way:
-                    yield from self.dial_failed(opening[1], channel, reason, now, wall)
+        if opening is not None:
+            yield from self._failed(opening, reason, now, wall)
         found = self._registry.by_link(link)
         if found is None:
             return
         node, channel = found
-        if channel == "stream":
-            node.stream = None
-        else:
-            node.control = None
-            yield from self._control_lost(node, reason, wall)
+        self._registry.disconnect(node, channel)
+        if channel == "control":
+            if node.hearable:
+                yield from self._history.add(
+                    wall, "info", f"{node.name} lost its connection ({reason})", node=node.name
+                )
+            yield from self._part(node, "the control connection is gone")
         yield from self.call(now)
 
-    def _control_lost(self, node: Node, reason: str, wall: float) -> Iterator[do.Action]:
-        if node.stream is not None:
-            stream, node.stream = node.stream, None
-            yield do.Close(stream, "the control connection is gone")
-        if node.hearable and not node.goodbye:
-            yield from self._history.add(
-                wall, "info", f"{node.name} lost its connection ({reason})", node=node.name
-            )
+    def _part(self, node: Node, reason: str) -> Iterator[do.Action]:
+        """Ends its connections.  Their LinkClosed may come much later, and is then nobody's."""
+        channels: tuple[Channel, ...] = ("control", "stream")
+        for channel in channels:
+            link = self._registry.disconnect(node, channel)
+            if link is not None:
+                yield do.Close(link, reason)
+        yield from self._upon.parted(node)
 
-    def leaving(self, node: Node, message: wire.Leaving, wall: float) -> Iterator[do.Action]:
+    def leaving(
+        self, node: Node, message: wire.Leaving, now: float, wall: float
+    ) -> Iterator[do.Action]:
         """It stops on purpose and says so: there is nothing to wait for."""
         node.goodbye = message.reason
         if node.dismissing:
@@ -250,16 +303,21 @@ class Nodes:
             wall, "warning", f"{node.name} stopped ({message.reason}){left}",
             node=node.name, notice=True,
         )
+        yield from self._part(node, "it said goodbye")
+        yield from self._upon.lost(node)
+        yield from self.call(now)
 
     def left(self, node: Node, wall: float, text: str) -> Iterator[do.Action]:
         """It is no node of ours any more."""
         node.advance(Cause.DISMISSED)
-        node.host = ""
-        node.node = ""
-        if node.control is not None:
-            yield do.Close(node.control, "deregistered")
+        node.host = node.node = ""
         yield do.DropNode(node.name)
         yield from self._history.add(wall, "info", text, node=node.name, notice=True)
+        answer = self._registering.pop(node.name, None)
+        if answer is not None:
+            yield from answer("deregistered", f"{node.name} was deregistered meanwhile")
+        yield from self._part(node, "deregistered")
+        yield from self._upon.left(node)
 
     def silent(self, now: float, wall: float) -> Iterator[do.Action]:
         """Says once of each node that its silence has become suspect, or too long."""
@@ -273,27 +331,33 @@ class Nodes:
                 )
                 continue
             node.lost_wall = wall
-            for link in (node.control, node.stream):
-                if link is not None:
-                    yield do.Close(link, silence)
             yield from self._history.add(
                 wall, "severe",
-                f"{node.name} is unreachable: {silence}; its {self._running(node)} are unknown",
+                f"{node.name} is unreachable: {silence}; {self._unknown(node)}",
                 node=node.name, notice=True,
             )
+            yield from self._part(node, silence)
+            yield from self._upon.lost(node)
 
     @staticmethod
-    def _running(node: Node) -> str:
+    def _unknown(node: Node) -> str:
         count = sum(task.status.alive for task in node.tasks.values())
-        return f"{count} running task" + ("" if count == 1 else "s")
+        return "its one running task is unknown" if count == 1 else (
+            f"its {count} running tasks are unknown"
+        )
+
+    def late(self, now: float, wall: float) -> Iterator[do.Action]:
+        """Gives up on those that said no Hello in time."""
+        for link in [link for link, opening in self._opening.items() if opening.due <= now]:
+            yield do.Close(link, "said no hello")
+            yield from self._failed(self._opening.pop(link), "it said no hello", now, wall)
 
     # ---- calling nodes that wait -----------------------------------------------------------
 
     def register(
-        self, name: str, host: str, port: int, answer: Callable[[str, str], Iterator[do.Action]],
-        now: float,
+        self, name: str, host: str, port: int, answer: Answer, now: float
     ) -> Iterator[do.Action]:
-        """Calls a node that waits for a master; ``answer(code, text)`` once it is known."""
+        """Calls a node that waits for a master, whose name is free; ``answer`` once it is known."""
         node = self._registry.nodes.setdefault(name, Node(name))
         node.host, node.port = host, port
         node.address = f"{host}:{port}"
@@ -302,8 +366,11 @@ class Nodes:
         yield from self.call(now)
 
     def _unregister(self, node: Node) -> Iterator[do.Action]:
-        self._registry.drop_node(node.name)
-        yield do.DropNode(node.name)
+        """What was known of it before stays known."""
+        node.host = ""
+        if node.state is not State.LEFT:
+            self._registry.drop_node(node.name)
+            yield do.DropNode(node.name)
 
     def call(self, now: float) -> Iterator[do.Action]:
         """Calls every waiting node whose time has come."""
@@ -329,7 +396,17 @@ class Nodes:
             for node in self._registry.nodes.values() if node.called
             for channel in self._missing(node) if not node.calls[channel].under_way
         ]
+        oldest = next(iter(self._opening.values()), None)
+        if oldest is not None:
+            times.append(oldest.due)
         return min([*times, self._registry.next_silence()])
+
+
+def _holds_its_name(node: Node) -> bool:
+    """Another machine may not have it: this one is there, or left tasks that may still run."""
+    return node.connected or node.hearable or any(
+        not task.status.ended for task in node.tasks.values()
+    )
 
 
 def describe_end(name: str, task: Task) -> str:

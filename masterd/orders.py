@@ -6,6 +6,7 @@ time limit.  ``Gather`` turns many such answers into one.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from godwit.wire import messages as wire
 from masterd import actions as do
@@ -25,6 +26,8 @@ class Pending:
     node: Node
     then: Then
     due: float
+    #: What a good answer is.
+    wanted: type[wire.Message]
 
 
 class Orders:
@@ -33,6 +36,8 @@ class Orders:
     def __init__(self) -> None:
         self._last = 0
         self._pending: dict[int, Pending] = {}
+        #: (due, number), the soonest first; also of orders that were answered since.
+        self._due: list[tuple[float, int]] = []
 
     def number(self) -> int:
         """A number no other order has."""
@@ -41,27 +46,38 @@ class Orders:
 
     def send(
         self, node: Node, order: wire.Message, number: int, now: float, then: Then,
-        *, within_s: float = ANSWER_S,
+        *, within_s: float = ANSWER_S, wanted: type[wire.Message] = wire.Done,
     ) -> Iterator[do.Action]:
-        """Sends ``order``, whose number is ``number``; ``then`` gets the answer, always."""
+        """Sends ``order``, whose number is ``number``; ``then`` gets the answer, always.
+
+        That is a ``wanted``, or a Done with a code when it went wrong.
+        """
         if node.control is None:
             yield from then(wire.Done(number, "unreachable", unreachable(node)))
             return
-        self._pending[number] = Pending(node, then, now + within_s)
+        self._pending[number] = Pending(node, then, 0.0, wanted)
+        self.extend(node, number, now, within_s)
         yield do.Send(node.control, order)
 
     def answered(self, node: Node, number: int, answer: wire.Message) -> Iterator[do.Action]:
         """The node answered.  A node speaks only for itself: another's number is nobody's."""
         pending = self._pending.get(number)
-        if pending is not None and pending.node is node:
-            del self._pending[number]
-            yield from pending.then(answer)
+        if pending is None or pending.node is not node:
+            return
+        del self._pending[number]
+        failed = isinstance(answer, wire.Done) and answer.code
+        if not failed and not isinstance(answer, pending.wanted):
+            text = f"{node.name} answered with {type(answer).__name__}"
+            answer = wire.Done(number, "bad-answer", text)
+        yield from pending.then(answer)
 
     def extend(self, node: Node, number: int, now: float, within_s: float) -> None:
-        """The order is getting on: it has more time."""
+        """The order has this much time from now on."""
         pending = self._pending.get(number)
         if pending is not None and pending.node is node:
             pending.due = now + within_s
+            if pending.due < float("inf"):
+                heappush(self._due, (pending.due, number))
 
     def lost(self, node: Node) -> Iterator[do.Action]:
         """The node's connection is gone, and with it the answers."""
@@ -76,14 +92,22 @@ class Orders:
         self, which: Callable[[Pending], bool], code: str, text: str
     ) -> Iterator[do.Action]:
         for number in [n for n, pending in self._pending.items() if which(pending)]:
-            yield from self._pending.pop(number).then(wire.Done(number, code, text))
+            # One answer may make others unwanted.
+            pending = self._pending.pop(number, None)
+            if pending is not None:
+                yield from pending.then(wire.Done(number, code, text))
 
     def forget(self, number: int) -> None:
         """Nobody waits for this answer any more."""
         self._pending.pop(number, None)
 
     def deadline(self) -> float:
-        return min((pending.due for pending in self._pending.values()), default=float("inf"))
+        while self._due:
+            due, number = self._due[0]
+            if number in self._pending and self._pending[number].due == due:
+                return due
+            heappop(self._due)
+        return float("inf")
 
 
 def unreachable(node: Node) -> str:

@@ -13,7 +13,6 @@ What a node last said of a task is kept as it is; while the node cannot be heard
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
 
 from msgspec.structs import replace
 
@@ -21,6 +20,7 @@ from godwit.task.lifecycle import Status
 from godwit.task.record import Task, Usage
 from godwit.wire.messages import Load
 from godwit.wire.operations import NodeView, TaskView
+from masterd.events import Channel
 
 #: Seconds of silence after which a node is suspect, and unreachable.
 SUSPECT_S = 6.0
@@ -81,7 +81,7 @@ class Node:
     state: State = State.UNREACHABLE
     control: int | None = None
     stream: int | None = None
-    calls: dict[Literal["control", "stream"], Call] = field(
+    calls: dict[Channel, Call] = field(
         default_factory=lambda: {"control": Call(), "stream": Call()}
     )
     #: Monotonic seconds.
@@ -130,6 +130,7 @@ class Registry:
         self.nodes: dict[str, Node] = {}
         #: task id -> the node it is on.
         self.where: dict[str, Node] = {}
+        self._links: dict[int, tuple[Node, Channel]] = {}
 
     def put(self, node: Node, task: Task) -> None:
         """Sets what is known of a task."""
@@ -145,17 +146,28 @@ class Registry:
     def drop_node(self, name: str) -> None:
         """Forgets a node and its tasks."""
         node = self.nodes.pop(name)
+        self.disconnect(node, "control")
+        self.disconnect(node, "stream")
         for task in node.tasks:
             self.where.pop(task, None)
 
-    def by_link(self, link: int) -> tuple[Node, Literal["control", "stream"]] | None:
+    def connect(self, node: Node, channel: Channel, link: int) -> None:
+        """From now on the node's connection on this channel is ``link``."""
+        self.disconnect(node, channel)
+        setattr(node, channel, link)
+        self._links[link] = node, channel
+
+    def disconnect(self, node: Node, channel: Channel) -> int | None:
+        """The node has no such connection any more; tells which one it had."""
+        link: int | None = getattr(node, channel)
+        setattr(node, channel, None)
+        if link is not None:
+            del self._links[link]
+        return link
+
+    def by_link(self, link: int) -> tuple[Node, Channel] | None:
         """Whose connection this is."""
-        for node in self.nodes.values():
-            if node.control == link:
-                return node, "control"
-            if node.stream == link:
-                return node, "stream"
-        return None
+        return self._links.get(link)
 
     def addresses(self) -> dict[str, str]:
         """host:port -> name."""
@@ -198,10 +210,10 @@ class Registry:
     def silent(self, now: float) -> Iterator[tuple[Node, Cause]]:
         """Nodes whose silence has become long enough to mean something."""
         for node in self.nodes.values():
-            silence = now - node.heard_at
-            if node.hearable and silence >= UNREACHABLE_S:
+            # The same sums as in next_silence: a rounded difference would make it tick in vain.
+            if node.hearable and now >= node.heard_at + UNREACHABLE_S:
                 yield node, Cause.LOST
-            elif node.state is State.UP and silence >= SUSPECT_S:
+            elif node.state is State.UP and now >= node.heard_at + SUSPECT_S:
                 yield node, Cause.SILENT
 
     def next_silence(self) -> float:

@@ -101,6 +101,8 @@ class Server:
             where = self._core.registry.nodes.get(kept_task.node)
             if where is not None:
                 self._core.registry.put(where, kept_task.task)
+            else:  # its node was deregistered
+                self._store.put(do.DropTask(kept_task.task.id))
 
     def _write_address(self, address: str) -> None:
         path = os.path.join(self._state, ADDRESS)
@@ -178,12 +180,6 @@ class Server:
 
     def _on_link(self, link: Link, preface: bytes, peer: str) -> None:
         self._handle(on.LinkAccepted(link.number, peer))
-        self._loop.call_later(5.0, self._drop_silent, link.number)
-
-    def _drop_silent(self, number: int) -> None:
-        """Who says nothing for the time of an opening is not waited for."""
-        if self._core.nodes.is_opening(number) and number in self._links:
-            self._links[number][0].close("said no hello")
 
     def _new_operator(self) -> Link:
         link = Link(_requests(), frames.LOCAL_LIMIT)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from godwit.errors import UsageError
 from godwit.task.lifecycle import Status
-from godwit.task.record import Task
 from godwit.wire import operations as op
 from masterd import actions as do
-from masterd.registry import Registry
+from masterd.registry import Registry, State
 
 #: What `timeout(1)` exits with when the time is over.
 TIMEOUT_STATUS = 124
@@ -38,25 +38,30 @@ class Waits:
         """Waits until all of ``tasks`` have ended, as far as can be known."""
         left = {task for task in tasks if not self._final(task)}
         timeout = request.timeout_s
+        if timeout is not None and not timeout >= 0:  # no number is neither
+            raise UsageError(
+                f"{timeout:g} is no time to wait", code="bad-timeout", exit_status=2,
+                hint="give seconds, 0 or more",
+            )
         due = float("inf") if timeout is None else now + timeout
         wait = Wait(operator, request.id, tuple(tasks), left, due, timeout or 0.0)
         self._waits.append(wait)
         yield from self._answer_if_complete(wait)
 
     def _final(self, task: str) -> bool:
-        """The node itself says that it ended, or that it cannot be known."""
+        """The node itself says that it ended, or that it cannot be known; or it left for good."""
         node = self._registry.where.get(task)
-        if node is None:
+        if node is None or node.state is State.LEFT:
             return True
         status = node.tasks[task].status
         return status.ended or status is Status.UNKNOWN
 
-    def changed(self, task: Task) -> Iterator[do.Action]:
+    def changed(self, task: str) -> Iterator[do.Action]:
         """A task may have ended, or be gone."""
-        if not self._final(task.id):
+        if not self._waits or not self._final(task):
             return
-        for wait in [w for w in self._waits if task.id in w.left]:
-            wait.left.discard(task.id)
+        for wait in [w for w in self._waits if task in w.left]:
+            wait.left.discard(task)
             yield from self._answer_if_complete(wait)
 
     def _answer_if_complete(self, wait: Wait) -> Iterator[do.Action]:
