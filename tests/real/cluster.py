@@ -109,6 +109,8 @@ class Cluster:
         self.nodes: dict[str, Daemon] = {}
         #: By node, what came before its present daemon: tasks of that time live below its init.
         self._earlier: list[tuple[str, Daemon]] = []
+        #: By node, how long its log was when its present daemon was started.
+        self._log_began: dict[str, int] = {}
         self._names = tuple(nodes)
         self._options = tuple(options)
         self._listen = "127.0.0.1:0"
@@ -157,6 +159,21 @@ class Cluster:
         child.delaybeforesend = None
         return child
 
+    def launch(self, *args: str) -> dict[str, Any]:
+        """The one task that ``execute --json ARGS`` started."""
+        (task,) = self.json("execute", "--json", *args)["tasks"]
+        found: dict[str, Any] = task
+        return found
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """Every task by its id, as ``list`` has it."""
+        nodes = self.json("list", "--json")["nodes"]
+        return {task["task"]: task for node in nodes for task in node["tasks"]}
+
+    def shown(self, task: str) -> dict[str, Any]:
+        """One task as ``list`` has it."""
+        return self.tasks()[task]
+
     @contextlib.contextmanager
     def client(self) -> Iterator[Client]:
         """A connection of the operator's, without the CLI."""
@@ -185,12 +202,23 @@ class Cluster:
             return {}
 
     def wait_up(self, *names: str) -> None:
-        """Until these nodes are up."""
+        """Until these nodes are up, and each has joined since its daemon was started."""
         def up() -> bool:
             states = self.states()
-            return all(states.get(name) == "up" for name in names)
+            return all(states.get(name) == "up" and self._joined(name) for name in names)
 
         eventually(up, f"{', '.join(names)} up\n{self.told()}")
+
+    def _joined(self, name: str) -> bool:
+        """Its log says so; a node whose daemon was killed is up till the master misses it."""
+        with contextlib.suppress(FileNotFoundError), self.log(name).open("rb") as log:
+            log.seek(self._log_began.get(name, 0))
+            return b"joined the master" in log.read()
+        return False
+
+    def log(self, name: str) -> Path:
+        """The log of a node's daemon."""
+        return Path(self.logs, name, "clientd.log")
 
     def told(self) -> str:
         """What all daemons wrote, for the message of a failure."""
@@ -212,6 +240,8 @@ class Cluster:
         """Starts a node that joins the master; again on the state it had."""
         if earlier := self.nodes.pop(name, None):
             self._earlier.append((name, earlier))
+        log = self.log(name)
+        self._log_began[name] = log.stat().st_size if log.exists() else 0
         self.nodes[name] = Daemon(
             [
                 *PYTHON, "clientd", "--name", name, "--master", self.address,

@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pexpect
 import pytest
@@ -19,20 +18,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def started(cluster: Cluster, *args: str) -> dict[str, Any]:
-    """The one task that ``execute --json ARGS`` started."""
-    (task,) = cluster.json("execute", "--json", *args)["tasks"]
-    found: dict[str, Any] = task
-    return found
-
-
-def shown(cluster: Cluster, task: str) -> dict[str, Any]:
-    """The task as ``list`` has it."""
-    nodes = cluster.json("list", "--json")["nodes"]
-    found: dict[str, Any] = next(t for n in nodes for t in n["tasks"] if t["task"] == task)
-    return found
-
-
 def test_both_nodes_are_listed_up(two: Cluster) -> None:
     nodes = two.json("list", "--json")["nodes"]
     assert [(node["name"], node["state"]) for node in nodes] == [("node1", "up"), ("node2", "up")]
@@ -41,34 +26,34 @@ def test_both_nodes_are_listed_up(two: Cluster) -> None:
 
 
 def test_a_task_has_an_id_a_pid_and_the_node_it_was_started_on(two: Cluster) -> None:
-    task = started(two, "node2", "sleep", "300")
+    task = two.launch("node2", "sleep", "300")
     assert len(task["task"]) == 8 and task["task"].isalnum()
     assert (task["node"], task["home"], task["status"]) == ("node2", "node2", "running")
     assert Path(f"/proc/{task['pid']}/cmdline").read_bytes() == b"sleep\x00300\x00"
     assert two.godwit("sKill", task["task"]).returncode == 0
     assert two.godwit("wait", task["task"]).returncode == 128 + 9
-    assert shown(two, task["task"])["signal"] == "SIGKILL"
+    assert two.shown(task["task"])["signal"] == "SIGKILL"
 
 
 def test_wait_ends_with_the_exit_code_of_the_task(two: Cluster) -> None:
-    task = started(two, "node1", "sh", "-c", "exit 37")
+    task = two.launch("node1", "sh", "-c", "exit 37")
     assert two.godwit("wait", task["task"]).returncode == 37
-    assert shown(two, task["task"])["exit_code"] == 37
+    assert two.shown(task["task"])["exit_code"] == 37
 
 
 def test_logs_are_what_the_task_wrote_on_both_streams(two: Cluster) -> None:
-    task = started(two, "node1", "sh", "-c", "echo one; echo two >&2; printf three")
+    task = two.launch("node1", "sh", "-c", "echo one; echo two >&2; printf three")
     two.godwit("wait", task["task"])
     assert two.godwit("logs", task["task"]).stdout == "one\ntwo\nthree"
 
 
 def test_a_follower_ends_with_the_task_and_has_all_of_it(two: Cluster) -> None:
-    task = started(two, "node1", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.1; done")
+    task = two.launch("node1", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.1; done")
     assert two.godwit("logs", "-f", task["task"]).stdout == "1\n2\n3\n"
 
 
 def test_words_are_passed_as_they_are_and_no_shell_reads_them(two: Cluster) -> None:
-    task = started(two, "node1", "printf", "%s\n", "a b", "*", "$HOME", ";", "")
+    task = two.launch("node1", "printf", "%s\n", "a b", "*", "$HOME", ";", "")
     two.godwit("wait", task["task"])
     assert two.godwit("logs", task["task"]).stdout == "a b\n*\n$HOME\n;\n\n"
 
@@ -84,17 +69,17 @@ def test_a_program_that_is_not_there_is_named_and_leaves_no_task(two: Cluster) -
 
 
 def test_a_paused_task_is_stopped_until_it_is_resumed(two: Cluster) -> None:
-    task = started(two, "node1", "sleep", "300")["task"]
+    task = two.launch("node1", "sleep", "300")["task"]
     assert two.godwit("pause", task).returncode == 0
-    assert shown(two, task)["status"] == "paused"
+    assert two.shown(task)["status"] == "paused"
     assert two.godwit("resume", task).returncode == 0
-    assert shown(two, task)["status"] == "running"
+    assert two.shown(task)["status"] == "running"
     assert two.godwit("kill", task).returncode == 0
     assert two.godwit("wait", task).returncode == 128 + 2
 
 
 def test_use_of_a_task_is_counted(two: Cluster) -> None:
-    task = started(two, "node1", "sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
+    task = two.launch("node1", "sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
     two.godwit("wait", task["task"])
     (used,) = two.json("getrusage", "--json", task["task"])["tasks"]
     assert used["task"] == task["task"]
@@ -133,11 +118,12 @@ def test_a_person_at_a_terminal_is_answered(two: Cluster, term: str) -> None:
         shell.expect("list")
         shell.sendline("")
         shell.expect(r"godwit @ \d+ > ")
+        # Refused, it is a failure; the shell ends with the status of its last command.
         shell.sendline("exit")
         shell.expect(pexpect.EOF)
     finally:
         shell.close(force=True)
-    assert shell.exitstatus == 0
+    assert shell.exitstatus == 2
     assert two.states() == {"node1": "up", "node2": "up"}
 
 
@@ -145,7 +131,7 @@ def test_a_killed_master_loses_no_task_and_no_output(tmp_path: Path) -> None:
     with Cluster(tmp_path, nodes=["node1"]) as one:
         gate = tmp_path / "gate"
         script = f"echo before; until [ -e {gate} ]; do sleep 0.05; done; echo after; exit 5"
-        task = started(one, "node1", "sh", "-c", script)
+        task = one.launch("node1", "sh", "-c", script)
         one.kill_master()
         gate.touch()
         one.restart_master()
@@ -156,11 +142,11 @@ def test_a_killed_master_loses_no_task_and_no_output(tmp_path: Path) -> None:
 
 def test_a_killed_node_finds_its_task_again(tmp_path: Path) -> None:
     with Cluster(tmp_path, nodes=["node1"]) as one:
-        task = started(one, "node1", "sleep", "300")
+        task = one.launch("node1", "sleep", "300")
         one.kill_node("node1")
         assert Path(f"/proc/{task['pid']}").exists()
         one.restart_node("node1")
-        eventually(lambda: shown(one, task["task"])["status"] == "running", "found again")
-        assert shown(one, task["task"])["pid"] == task["pid"]
+        eventually(lambda: one.shown(task["task"])["status"] == "running", "found again")
+        assert one.shown(task["task"])["pid"] == task["pid"]
         assert one.godwit("sKill", task["task"]).returncode == 0
         eventually(lambda: not Path(f"/proc/{task['pid']}").exists(), "end of the task")
