@@ -20,15 +20,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-TOP = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(TOP))
-
 import psutil
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from godwit.wire import operations as op
 from masterd.client import Client
 from tests.real.cluster import Cluster, Daemon
 
+TOP = Path(__file__).resolve().parent.parent
 #: Seconds an idle clientd is watched.
 IDLE_S = 20.0
 
@@ -68,9 +68,11 @@ def remote(client: Client) -> float:
 
 @contextlib.contextmanager
 def cluster() -> Iterator[Cluster]:
-    with tempfile.TemporaryDirectory(prefix="godwit-bench-") as folder:
-        with Cluster(Path(folder), nodes=("node1",)) as running:
-            yield running
+    with (
+        tempfile.TemporaryDirectory(prefix="godwit-bench-") as folder,
+        Cluster(Path(folder), nodes=("node1",)) as running,
+    ):
+        yield running
 
 
 def idle(daemon: Daemon) -> None:
