@@ -30,7 +30,7 @@ from clientd.logtimes import LogTimes
 from clientd.roots import Roots
 from clientd.transfers import Transfers
 from godwit.log import Log
-from godwit.names import split_address
+from godwit.names import join_address, split_address
 from godwit.wire import frames, messages
 from godwit.wire.link import Accept, Link, Listener, Receive, dial, listen_tcp
 from godwit.wire.preface import CONTROL
@@ -122,7 +122,9 @@ class Shell:
         self._listener = Listener(
             sock, Accept({CONTROL: self._new_link}, self._on_accepted, self._transfers.on_bulk)
         )
-        self._transfers.listens_on(self._listener, sock.getsockname()[1])
+        port = sock.getsockname()[1]
+        self._transfers.listens_on(self._listener, port)
+        self._log("info", f"listening on {join_address(host, port)}")
 
     def _identity(self) -> Identity:
         """Who we are: from the state folder, made at the first start."""
