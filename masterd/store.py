@@ -9,8 +9,8 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
-from typing import assert_never
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 
@@ -37,6 +37,7 @@ EVENTS_KEPT = 100_000
 
 Record = do.KeepFact | do.KeepNode | do.DropNode | do.KeepTask | do.DropTask | do.KeepEvent
 Callback = Callable[[], None]
+T = TypeVar("T")
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -50,12 +51,22 @@ class Kept(msgspec.Struct):
     events: list[Event]
 
 
+def _readable(rows: Iterable[tuple[Any, bytes]], kind: type[T]) -> Iterator[tuple[Any, T]]:
+    """(key, record) of the rows that make sense; what a node still has, it reports anew."""
+    decode = msgspec.msgpack.Decoder(kind).decode
+    for key, record in rows:
+        with contextlib.suppress(msgspec.MsgspecError):
+            yield key, decode(record)
+
+
 class Store:
     """Open on one file.  ``put`` and ``commit`` never block."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, patience_s: float = 5.0):
         """Raises StartError for a database that cannot be opened, or of a newer version."""
         self.path = path
+        #: Seconds to wait for whoever else has the file locked: a backup, say.
+        self._patience_s = patience_s
         self._queue: queue.SimpleQueue[Record | Callback | None] = queue.SimpleQueue()
         #: Why the database could not be read and was set aside, if so.
         self.damage = ""
@@ -78,7 +89,9 @@ class Store:
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(
+            self.path, self._patience_s, isolation_level=None, check_same_thread=False
+        )
         try:
             self._prepare(db)
         except BaseException:
@@ -103,18 +116,16 @@ class Store:
 
     def load(self) -> Kept:
         """All that is kept, and starts the writer."""
-        decode_task = msgspec.msgpack.Decoder(Task).decode
-        decode_event = msgspec.msgpack.Decoder(Event).decode
         db = self._db
-        newest = "SELECT record FROM events ORDER BY seq DESC LIMIT 10000"
+        newest = "SELECT seq, record FROM events ORDER BY seq DESC LIMIT 10000"
         kept = Kept(
             facts=dict(db.execute("SELECT name, value FROM facts")),
             nodes=[do.KeepNode(*row) for row in db.execute("SELECT * FROM nodes")],
             tasks=[
-                do.KeepTask(node, decode_task(record))
-                for node, record in db.execute("SELECT node, record FROM tasks")
+                do.KeepTask(node, task)
+                for node, task in _readable(db.execute("SELECT node, record FROM tasks"), Task)
             ],
-            events=[decode_event(record) for (record,) in db.execute(newest)][::-1],
+            events=[event for _, event in _readable(db.execute(newest), Event)][::-1],
         )
         self._thread.start()
         return kept

@@ -1,0 +1,155 @@
+"""What the master keeps on disk, and what it does when the disk fails."""
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from godwit.errors import StartError
+from godwit.task.lifecycle import Status
+from godwit.task.record import Spec, Task
+from godwit.wire.operations import Event
+from masterd import actions as do
+from masterd import store as stores
+from masterd.store import Kept, Record, Store
+
+TASK = Task(Spec("abcd1234", (b"\xff",)), Status.RUNNING, pid=5)
+EVENT = Event(1.5, "info", "x")
+
+
+def keep(path: Path, *records: Record) -> None:
+    store = Store(str(path))
+    store.load()
+    for record in records:
+        store.put(record)
+    store.close()
+
+
+def kept(path: Path) -> Kept:
+    store = Store(str(path))
+    try:
+        return store.load()
+    finally:
+        store.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
+
+
+def test_everything_put_is_there_at_the_next_start(path: Path) -> None:
+    keep(
+        path, do.KeepFact("master", "m"), do.KeepNode("n1", "id", "h", 5),
+        do.KeepTask("n1", TASK), do.KeepEvent(EVENT),
+    )
+    assert kept(path) == Kept(
+        {"master": "m"}, [do.KeepNode("n1", "id", "h", 5)], [do.KeepTask("n1", TASK)], [EVENT]
+    )
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_last_record_of_a_thing_counts(path: Path) -> None:
+    other = do.KeepTask("n2", TASK)
+    keep(
+        path, do.KeepFact("a", "1"), do.KeepFact("a", "2"), do.KeepNode("n1", "x", "", 0),
+        do.KeepNode("n1", "y", "", 0), do.KeepTask("n1", TASK), other,
+        do.KeepNode("n2", "z", "", 0), do.DropNode("n2"), do.DropTask("nothing"),
+    )
+    found = kept(path)
+    assert found.facts == {"a": "2"} and found.nodes == [do.KeepNode("n1", "y", "", 0)]
+    assert found.tasks == [other]
+    keep(path, do.DropTask(TASK.id))
+    assert kept(path).tasks == []
+
+
+def test_what_is_committed_is_on_the_disk_when_that_is_said(path: Path) -> None:
+    store = Store(str(path))
+    store.load()
+    said = threading.Event()
+    store.put(do.KeepFact("a", "1"))
+    store.commit(said.set)
+    assert said.wait(5)
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT value FROM facts").fetchone() == ("1",)
+    other.close()
+    store.close()
+
+
+def test_old_history_goes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "EVENTS_KEPT", 20)
+    keep(path, *(do.KeepEvent(Event(i, "info", str(i))) for i in range(45)))
+    assert [event.text for event in kept(path).events] == [str(i) for i in range(24, 45)]
+
+
+def test_a_damaged_database_is_set_aside(path: Path) -> None:
+    path.write_bytes(b"not a database at all" * 100)
+    store = Store(str(path))
+    assert "not a database" in store.damage and store.load().facts == {}
+    store.close()
+    assert path.with_name("state.db.damaged").read_bytes().startswith(b"not a database")
+
+
+def test_a_newer_database_is_refused_and_left_alone(path: Path) -> None:
+    keep(path, do.KeepFact("a", "1"))
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StartError, match="newer godwit"):
+        Store(str(path))
+    assert path.exists() and not path.with_name("state.db.damaged").exists()
+
+
+def test_a_database_that_cannot_be_opened_now_is_not_set_aside(path: Path) -> None:
+    keep(path, do.KeepFact("a", "1"))
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+    db.close()
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(StartError, match="locked"):
+            Store(str(path), patience_s=0.05)
+    finally:
+        db.close()
+    assert kept(path).facts == {"a": "1"}
+
+
+def test_a_record_that_cannot_be_read_does_not_stop_the_master(path: Path) -> None:
+    keep(path, do.KeepTask("n1", TASK), do.KeepEvent(EVENT))
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO tasks VALUES ('junk', 'n1', x'c1')")
+        db.execute("INSERT INTO events (record) VALUES (x'93')")
+    db.close()
+    found = kept(path)
+    assert found.tasks == [do.KeepTask("n1", TASK)] and found.events == [EVENT]
+
+
+def test_a_failed_commit_is_told_of_and_the_next_may_go_well(path: Path) -> None:
+    store = Store(str(path))
+    store.load()
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE facts RENAME TO away")
+    db.close()
+    told: list[str] = []
+    for name, want in (("lost", "away"), ("kept", "facts")):
+        said = threading.Event()
+        store.put(do.KeepFact(name, "1"))
+        store.commit(lambda: told.append(store.trouble))
+        store.commit(said.set)
+        assert said.wait(5)
+        if want == "away":
+            with sqlite3.connect(path) as db:
+                db.execute("ALTER TABLE away RENAME TO facts")
+            db.close()
+    store.close()
+    assert "no such table" in told[0] and told[1] == ""
+    assert kept(path).facts == {"kept": "1"}
+
+
+def test_a_store_that_was_never_loaded_closes(path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    Store(str(path)).close()
+    assert len(os.listdir("/proc/self/fd")) == before
