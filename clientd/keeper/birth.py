@@ -4,6 +4,7 @@ Whatever it keeps of what it was started with, its tasks inherit; so it keeps as
 """
 
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -20,6 +21,9 @@ WAKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 #: Ignored by Python.  Ignoring is inherited over execve(2), a handler is not; with either, a
 #: write(2) that cannot be done fails with EPIPE or EFBIG instead of ending us.
 HARMLESS = (signal.SIGPIPE, signal.SIGXFSZ)
+
+#: All signals that have a handler here.  No other is anything but SIG_DFL.
+CAUGHT = (*WAKING, *HARMLESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def catch_signals() -> int:
     for number in signal.valid_signals():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-    for number in (*WAKING, *HARMLESS):
+    for number in CAUGHT:
         signal.signal(number, _nothing)
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -79,6 +83,15 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
 def become_subreaper() -> None:
     """Whatever a task leaves behind when it ends becomes our child, not init's: prctl(2)."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def settle_memory() -> None:
+    """Gives back what starting took, and keeps the collector from touching the rest again: what
+    is not written to is not copied at a fork.
+    """
+    gc.collect()
+    gc.freeze()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def raise_files(found: tuple[int, int]) -> tuple[int, int]:

@@ -18,10 +18,12 @@ class Containment:
     def __init__(self, cgroups: Cgroups | None):
         self._cgroups = cgroups
 
-    def enter(self, task: str) -> None:
-        """What is spawned from now on belongs to the task.  Raises OSError."""
-        if self._cgroups:
-            self._cgroups.join(task)
+    def enter(self, task: str, many: bool) -> int:
+        """A cgroup to start the task in, open; or -1 if what is spawned from now on belongs to it.
+
+        ``many``: others follow at once.  Raises OSError.
+        """
+        return self._cgroups.join(task, many) if self._cgroups else -1
 
     def leave(self) -> None:
         """What is spawned from now on belongs to no task."""

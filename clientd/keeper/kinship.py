@@ -77,7 +77,8 @@ def kill(task: Task, runs: bool) -> None:
 
 def _kill(process: Process) -> None:
     """Unless its pid has gone to another by now."""
-    with suppress(ProcessLookupError):
+    # A program with other rights than ours may not be signalled; the rest of them may.
+    with suppress(ProcessLookupError, PermissionError):
         fd = os.pidfd_open(process.pid)
         try:
             now = processes.look(process.pid)

@@ -5,7 +5,7 @@ import os
 from zlib import crc32
 
 from clientd.keeper import processes
-from clientd.keeper.birth import Born
+from clientd.keeper.birth import Born, settle_memory
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.containment import Containment
 from clientd.keeper.journal import Journal
@@ -116,6 +116,7 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     tasks = Tasks(tools)
     tasks.adopt(tools.containment.survey(ledger.bases, place.mark))
     tasks.compact()
+    settle_memory()
     Keeper(tools, tasks, facts, born).run()
     journal.close()
     tools.containment.close()
@@ -127,7 +128,7 @@ def facts_of(settings: Settings, uncontained: str) -> Facts:
     is_root = os.geteuid() == 0
     lacks: dict[str, str] = {}
     if uncontained:
-        lacks["contain"] = (
+        lacks["containment"] = (
             f"{uncontained}; what leaves a task's session, clears its environment and outlives "
             "its parent escapes sKill"
         )
@@ -136,7 +137,8 @@ def facts_of(settings: Settings, uncontained: str) -> Facts:
     return Facts(
         name=settings.name, state=settings.state, logs=settings.logs, boot=processes.boot_id(),
         master=settings.master, listen=settings.listen, orphans_kill_s=settings.orphans_kill_s,
-        can=tuple(word for word in ("shell", "contain", "users") if word not in lacks), lacks=lacks,
+        can=("shell", *(() if uncontained else ("contain",)), *(("users",) if is_root else ())),
+        lacks=lacks,
     )
 
 
@@ -148,4 +150,4 @@ def say_hello(settings: Settings, facts: Facts, log: Log) -> None:
     log("info", f"logs folder {os.path.join(settings.logs, settings.name)}")
     log("info", f"can: {', '.join(facts.can)}")
     for word, reason in facts.lacks.items():
-        log("info", f"cannot: {word}: {reason}")
+        log("info", f"weaker here: no {word}: {reason}")

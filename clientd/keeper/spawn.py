@@ -12,7 +12,7 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 
-from clientd.keeper import as_user, environment
+from clientd.keeper import environment, forked
 from godwit.errors import TaskError
 from godwit.task.record import Spec
 
@@ -46,20 +46,23 @@ class Spawner:
     def log_path(self, task: str) -> str:
         return os.path.join(self.place.logs, f"{task}.log")
 
-    def spawn(self, spec: Spec) -> int:
+    def spawn(self, spec: Spec, cgroup: int = -1) -> int:
         """The pid of the task's root, whose program is already executing.
 
-        Raises TaskError, naming what is wrong, and then nothing is left of it.  Our own working
-        directory is the task's afterwards.
+        It begins in the cgroup whose folder is open as ``cgroup``, else in ours.  Raises
+        TaskError, naming what is wrong, and then nothing is left of it.  Our own working
+        directory may be the task's afterwards.
         """
         environment.check(spec)
-        user = as_user.find_user(spec.user) if spec.user else None
+        user = forked.find_user(spec.user) if spec.user else None
+        if user is not None and user.pw_uid == os.geteuid():
+            user = None
         log = self._open_log(spec.task)
         try:
-            if user is not None and user.pw_uid != os.geteuid():
-                return self._spawn_as(user, spec, log)
+            if user is not None or cgroup >= 0:
+                return self._fork(spec, log, user, cgroup)
             return self._spawn(spec, log)
-        except (TaskError, OSError):
+        except TaskError:
             os.unlink(self.log_path(spec.task))
             raise
         finally:
@@ -80,7 +83,7 @@ class Spawner:
             raise _failure(err, f"its log {path}") from err
 
     def _spawn(self, spec: Spec, log: int) -> int:
-        cwd = os.path.join(self.place.files, spec.cwd)
+        cwd = self._cwd(spec)
         try:
             os.chdir(cwd)
         except OSError as err:
@@ -100,42 +103,47 @@ class Spawner:
                 ),
             )
         except OSError as err:
-            raise self._refusal(words[0], file, err) from err
+            raise _refusal(words[0], file, err.errno or errno.EIO) from err
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, self.place.own_limit)
 
-    def _spawn_as(self, user: pwd.struct_passwd, spec: Spec, log: int) -> int:
-        words = environment.words(spec)
-        env = self._environment(
-            environment.of_user(user.pw_name, user.pw_dir, user.pw_shell, os.environb), spec
+    def _fork(self, spec: Spec, log: int, user: pwd.struct_passwd | None, cgroup: int) -> int:
+        own = self._user if user is None else environment.of_user(
+            user.pw_name, user.pw_dir, user.pw_shell, os.environb
         )
-        cwd = os.path.join(self.place.files, spec.cwd)
+        words, env, cwd = environment.words(spec), self._environment(own, spec), self._cwd(spec)
         files = environment.candidates(words[0], env[b"PATH"])
         try:
-            return as_user.spawn(as_user.Program(
-                files, words, env, cwd, user, self._null, log, self.place.limit
+            return forked.spawn(forked.Program(
+                user, cgroup, files, words, env, cwd, self._null, log, self.place.limit
             ))
         except OSError as err:
             raise _failure(err, "its process") from err
-        except as_user.StepFailed as failed:
+        except forked.StepFailed as failed:
             if failed.step == "exec":
-                raise self._refusal(words[0], files[0], failed) from failed
-            what = f"its working directory {os.fsdecode(cwd)}"
-            raise TaskError(
-                errno.errorcode.get(failed.number, str(failed.number)),
-                f"{what if failed.step == 'chdir' else failed.step} (as {user.pw_name}): "
-                f"{os.strerror(failed.number)}",
-            ) from failed
+                # To say why, look for it as we would have.
+                file = environment.choose(
+                    words[0], env[b"PATH"], lambda file: probe(os.path.join(cwd, file))
+                )
+                raise _refusal(words[0], os.path.join(cwd, file), failed.number) from failed
+            what = failed.step
+            if what == "chdir":
+                what = f"its working directory {os.fsdecode(cwd)}"
+            if user:
+                what += f" (as {user.pw_name})"
+            raise _failure(OSError(failed.number, os.strerror(failed.number)), what) from failed
+
+    def _cwd(self, spec: Spec) -> bytes:
+        return os.path.join(self.place.files, spec.cwd)
 
     def _environment(self, user: dict[bytes, bytes], spec: Spec) -> dict[bytes, bytes]:
         return environment.of_task(user, spec, self.place.node, self.place.mark)
 
-    @staticmethod
-    def _refusal(word: bytes, file: bytes, err: OSError | as_user.StepFailed) -> TaskError:
-        number = err.number if isinstance(err, as_user.StepFailed) else err.errno or 0
-        missing = number == errno.ENOENT and os.path.exists(file)
-        meaning = f"its interpreter is missing{_interpreter(file)}" if missing else ""
-        return environment.refusal(word, number, meaning)
+
+def _refusal(word: bytes, file: bytes, number: int) -> TaskError:
+    missing = number == errno.ENOENT and os.path.exists(file)
+    meaning = f"its interpreter is missing{_interpreter(file)}" if missing else ""
+    return environment.refusal(word, number, meaning)
 
 
 def probe(file: bytes) -> int:

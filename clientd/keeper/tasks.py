@@ -157,17 +157,18 @@ class Tasks:
 
     def launch_some(self) -> None:
         """Starts the next of the accepted tasks."""
+        many = len(self._pending) >= BATCH
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             for _ in range(min(BATCH, len(self._pending))):
-                self._launch(self._pending.popleft(), peak)
+                self._launch(self._pending.popleft(), many, peak)
         finally:
             self._containment.leave()
             os.chdir("/")
 
-    def _launch(self, spec: Spec, peak: int) -> None:
+    def _launch(self, spec: Spec, many: bool, peak: int) -> None:
         try:
-            pid = self._spawn(spec)
+            pid = self._spawn(spec, many)
         except TaskError as err:
             self._containment.leave()
             self._containment.clear(spec.task)
@@ -182,12 +183,16 @@ class Tasks:
         self._watch.add(Root(spec.task, pid, ticks, True, peak))
         self._say("started", f"{spec.task} (pid {pid})")
 
-    def _spawn(self, spec: Spec) -> int:
+    def _spawn(self, spec: Spec, many: bool) -> int:
         try:
-            self._containment.enter(spec.task)
+            cgroup = self._containment.enter(spec.task, many)
         except OSError as err:
             raise TaskError("containment", f"its cgroup: {err.strerror}") from err
-        return self._tools.spawner.spawn(spec)
+        try:
+            return self._tools.spawner.spawn(spec, cgroup)
+        finally:
+            if cgroup >= 0:
+                os.close(cgroup)
 
     def _refuse(self, task: str, code: str, text: str) -> None:
         self._note(Refused(task, code, text))

@@ -39,7 +39,7 @@ def each_way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Keeping
     environment = {"WITHOUT_CGROUPS": "1"} if request.param == "kinship" else {}
     with Keeping(tmp_path, environment=environment) as keeping:
         if request.param == "cgroups" and "contain" not in keeping.facts.can:
-            pytest.skip(f"no cgroups here: {keeping.facts.lacks['contain']}")
+            pytest.skip(f"no cgroups here: {keeping.facts.lacks['containment']}")
         yield keeping
 
 
@@ -424,7 +424,7 @@ def test_the_reason_goes_with_the_last_process(each_way: Keeping) -> None:
 def test_with_a_cgroup_no_disguise_helps(keeping: Keeping) -> None:
     """Double fork, own session, empty environment, parent gone."""
     if "contain" not in keeping.facts.can:
-        pytest.skip(f"no cgroups here: {keeping.facts.lacks['contain']}")
+        pytest.skip(f"no cgroups here: {keeping.facts.lacks['containment']}")
     task = keeping.start("sh", "-c", "(env -i setsid sh -c 'echo $$; exec sleep 300' &); sleep 300")
     eventually(lambda: keeping.log(task).endswith(b"\n"), "the disguised one")
     pid = int(keeping.log(task))
@@ -776,8 +776,8 @@ def test_an_ordinary_user_can_do_all_but_what_it_says() -> None:
         os.chown(top, 65534, 65534)
         with Keeping(Path(top), command=nobody) as keeping:
             assert keeping.facts.can == ("shell",)
-            assert set(keeping.facts.lacks) == {"contain", "users"}
-            assert "cannot: contain: " in keeping.daemon.text()
+            assert set(keeping.facts.lacks) == {"containment", "users"}
+            assert "weaker here: no containment: " in keeping.daemon.text()
             task = keeping.start("sh", "-c", f"id -u; {FAMILY}; wait")
             eventually(lambda: len(of_task(task)) == 5, "the family")
             assert keeping.log(task).startswith(b"65534\n")
