@@ -363,6 +363,9 @@ class Agent:
         channel.greeted_by = float("inf")
         yield do.Open(channel.link, channel.name)
         if channel is self.stream:
+            # The other connection may have been faster: some are asked for already.
+            for stream in [s for s, followed in self.follows.items() if not followed.started]:
+                yield from self._start_follow(stream)
             return
         if self.master != welcome.master:
             self.master = welcome.master
