@@ -14,6 +14,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from godwit.errors import FrameError, MessageError, PeerError
@@ -146,7 +147,7 @@ class Listener:
                 continue
             task = loop.create_task(self._open(sock, peer))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._done, sock, peer))
 
     def _admit(self, peer: str) -> bool:
         host = peer.rpartition(":")[0]
@@ -157,20 +158,22 @@ class Listener:
         self._opening[host] = self._opening.get(host, 0) + 1
         return True
 
-    async def _open(self, sock: socket.socket, peer: str) -> None:
+    def _done(self, sock: socket.socket, peer: str, task: asyncio.Task[None]) -> None:
+        """The opening is over: the connection was handed over, closed, or never begun with."""
+        self._tasks.discard(task)
         host = peer.rpartition(":")[0]
+        self._opening[host] -= 1
+        if not self._opening[host]:
+            del self._opening[host]
+        if task.cancelled():
+            sock.close()
+
+    async def _open(self, sock: socket.socket, peer: str) -> None:
         try:
             async with asyncio.timeout(OPENING_S):
                 await self._sort(sock, peer)
         except (TimeoutError, OSError, PeerError, EOFError):
             sock.close()
-        except asyncio.CancelledError:
-            sock.close()
-            raise
-        finally:
-            self._opening[host] -= 1
-            if not self._opening[host]:
-                del self._opening[host]
 
     async def _sort(self, sock: socket.socket, peer: str) -> None:
         """Reads the preface and hands the connection to whom it is for."""
