@@ -65,8 +65,11 @@ def asked(argv: Sequence[str]) -> tuple[Settings, Level]:
         ) from err
     name = names.check_node_name(given["--name"])
     for option in ("--master", "--listen"):
-        if given[option] is not None:
-            names.split_address(given[option])
+        if given[option] is not None and not names.split_address(given[option])[1]:
+            raise UsageError(
+                f"{option} {given[option]}: the other end has to know the port",
+                code="bad-address", exit_status=2, hint="choose one from 1 to 65535",
+            )
     for option in ("--state", "--logs"):
         check_folder(option, given[option] or "")
     settings = Settings(

@@ -265,9 +265,9 @@ def test_without_its_leader_the_end_of_an_unrecorded_task_is_not_known() -> None
 
 
 def test_the_options_say_how_a_node_is_started() -> None:
-    line = "--name n --listen [::1]:0 --state s --logs /l --orphans kill=60 -v"
+    line = "--name n --listen [::1]:7 --state s --logs /l --orphans kill=60 -v"
     settings, level = main.asked(line.split(" "))
-    assert (settings.name, settings.master, settings.listen) == ("n", "", "[::1]:0")
+    assert (settings.name, settings.master, settings.listen) == ("n", "", "[::1]:7")
     assert settings.state.startswith("/") and settings.state.endswith("/s")
     assert (settings.logs, settings.orphans_kill_s, level) == ("/l", 60.0, "config")
 
@@ -276,7 +276,8 @@ def test_the_options_say_how_a_node_is_started() -> None:
     "line",
     [
         "", "--name n", "--master h:1", "--name all --master h:1", "--name n --master h",
-        "--name n --master h:1 --listen h:2", "--name n --listen h:99999", "--name n extra",
+        "--name n --master h:1 --listen h:2", "--name n --listen h:99999", "--name n --listen h:0",
+        "--name n extra",
         "--name n --master h:1 --orphans", "--name n --master h:1 -v -q", "--name ١ --master h:1",
         "--name n --master h:1 --state \udcff",
         *(
