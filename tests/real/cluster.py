@@ -10,6 +10,7 @@ production.  Leaving the block deregisters the nodes and fails when anything of 
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -250,6 +251,26 @@ class Cluster:
             self.top / f"{name}.err", self.environment(),
         )
 
+    def start_waiting_node(self, name: str, *options: str) -> tuple[str, str]:
+        """Starts a node that waits for ``register``; its host and port once it listens."""
+        port = str(free_port())
+        self.nodes[name] = daemon = Daemon(
+            [
+                *PYTHON, "clientd", "--name", name, "--listen", f"127.0.0.1:{port}",
+                "--state", str(self.top / name), "--logs", self.logs, *options,
+            ],
+            self.top / f"{name}.err", self.environment(),
+        )
+        eventually(lambda: f"listening on 127.0.0.1:{port}" in daemon.text(), f"{name} listens")
+        return "127.0.0.1", port
+
+    def agent(self, name: str) -> int:
+        """The pid of a node's agent."""
+        return next(
+            pid for pid in children(self.nodes[name].pid)
+            if b"clientd.agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+
     def kill_master(self) -> None:
         """kill -9."""
         assert self.master
@@ -299,10 +320,25 @@ class Cluster:
         return up
 
 
+def free_port() -> int:
+    """A TCP port that nobody listens on, below those the kernel gives to connections."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+
+
+def children(pid: int) -> list[int]:
+    """Pids of a process's children; none of a process that is gone."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+    return []
+
+
 def descendants(pid: int) -> list[int]:
     """Pids of all below a process."""
     found: list[int] = []
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as file:
-        for child in map(int, file.read().split()):
-            found += [child, *descendants(child)]
+    for child in children(pid):
+        found += [child, *descendants(child)]
     return found
