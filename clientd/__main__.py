@@ -1,5 +1,6 @@
 """clientd: the daemon of a node."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ The daemon of a node: starts the tasks that its master asks for, and looks after
 
 Usage:
   clientd --name NODE (--master HOST:PORT | --listen HOST:PORT)
-          [--state DIR] [--logs DIR] [--orphans POLICY] [-v | -q]
+          [--token-file FILE] [--state DIR] [--logs DIR] [--orphans POLICY] [-v | -q]
   clientd (-h | --help)
   clientd --version
 
@@ -24,6 +25,8 @@ Options:
   --name NODE         what this node is called; unique among its master's
   --master HOST:PORT  join this master, and again whenever it is away
   --listen HOST:PORT  wait here for a master that registers this node
+  --token-file FILE   a join token (`godwit token` at the master makes one), for the first
+                      start; or in the environment as GODWIT_TOKEN
   --state DIR         where it keeps what it knows of its tasks
   --logs DIR          where its own log is and, in DIR/NODE, those of its tasks
   --orphans POLICY    what becomes of tasks when the master is silent: keep, or kill=SECONDS
@@ -76,6 +79,7 @@ def asked(argv: Sequence[str]) -> tuple[Settings, Level]:
         name, given["--master"] or "", given["--listen"] or "",
         places.node_state(name, given["--state"]), places.logs(given["--logs"]),
         orphans_kill_s(given["--orphans"]),
+        os.path.abspath(given["--token-file"]) if given["--token-file"] else "",
     )
     return settings, "config" if given["-v"] else "warning" if given["-q"] else "info"
 

@@ -53,6 +53,13 @@ class Remember:
 
 
 @dataclass(frozen=True, slots=True)
+class Install:
+    """Use this certificate from the next connection on."""
+
+    certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class TakeLoad:
     """Measure the machine's load, and note the sizes of these tasks' logs."""
 
@@ -145,7 +152,7 @@ class Exit:
 
 
 Action = (
-    Dial | Send | Open | Close | Tell | Remember | TakeLoad | TakeUsage | StartFollow
+    Dial | Send | Open | Close | Tell | Remember | Install | TakeLoad | TakeUsage | StartFollow
     | FinishFollow | GrantFollow | DropFollow | StartTransfer | DropTransfer | EraseFile
     | DropLogTimes | Say | Exit
 )

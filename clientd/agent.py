@@ -27,14 +27,17 @@ from clientd.follow import Follower
 from clientd.inotify import Growth
 from clientd.keeper import orders
 from clientd.logtimes import LogTimes
+from clientd.membership import Membership
 from clientd.roots import Roots
 from clientd.transfers import Transfers
+from godwit.errors import GodwitError, PeerError
 from godwit.log import Log
 from godwit.names import join_address, split_address
 from godwit.wire import frames, messages
 from godwit.wire.link import Accept, Link, Listener, Receive, dial, listen_tcp
-from godwit.wire.preface import CONTROL
+from godwit.wire.preface import ADOPT, CONTROL
 from godwit.wire.session import Session
+from godwit.wire.trust import expect_master
 
 
 class Shell:
@@ -54,6 +57,7 @@ class Shell:
         self._identity_path = ""
         self._listener: Listener | None = None
         self._transfers: Transfers | None = None
+        self._membership: Membership
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -102,14 +106,18 @@ class Shell:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         self._identity_path = os.path.join(folder, "identity.json")
         self._times = LogTimes(os.path.join(folder, "times"))
+        self._membership = Membership(
+            os.path.join(folder, "trust"), facts.name, facts.token_file, self._log
+        )
         self._transfers = Transfers(
             Roots(facts.roots or (b"/",), os.fsencode(os.path.join(facts.state, "files"))),
-            self._handle,
+            self._membership.trust, self._handle,
         )
         self._core = Agent(self._identity(), random.random)
         load.take(0)
         if facts.listen:
             self._listen(*split_address(facts.listen))
+            self._spawn(self._membership.wait())
 
     def _listen(self, host: str, port: int) -> None:
         assert self._transfers is not None
@@ -119,9 +127,10 @@ class Shell:
             self._log("severe", f"cannot listen on {host}:{port}: {err.strerror}")
             self._exit()
             return
-        self._listener = Listener(
-            sock, Accept({CONTROL: self._new_link}, self._on_accepted, self._transfers.on_bulk)
-        )
+        self._listener = Listener(sock, Accept(
+            {CONTROL: self._new_link}, self._on_accepted, self._transfers.on_bulk,
+            tls=self._membership.trust.server, raw={ADOPT: self._membership.on_adopt},
+        ))
         port = sock.getsockname()[1]
         self._transfers.listens_on(self._listener, port)
         self._log("info", f"listening on {join_address(host, port)}")
@@ -164,6 +173,9 @@ class Shell:
         return link
 
     def _on_accepted(self, link: Link, preface: bytes, peer: str) -> None:
+        if not link.peer().is_master:
+            link.close("not a master")
+            return
         self._handle(on.LinkAccepted(link.number, peer))
         self._loop.call_later(5.0, self._drop_silent, link.number)
 
@@ -209,6 +221,11 @@ class Shell:
                     "stream": messages.decode_stream_from_master,
                 }[channel]
                 self._links[link][1].opened(decoder)
+                if channel == "control" and self._membership.is_old:
+                    self._spawn(self._renew())
+            case do.Install(certificate):
+                self._membership.install(certificate)
+                self._log("info", "this node's certificate was renewed")
             case do.Close(link, reason):
                 if link in self._links:
                     self._links[link][0].close(reason)
@@ -217,6 +234,8 @@ class Shell:
             case do.Remember(master):
                 assert self._core is not None
                 self._remember(self._core.identity.node, master)
+                if not master and self._listener is not None:
+                    self._membership.give_up()
             case do.TakeLoad(running):
                 self._note_logs(running)
                 self._handle(on.LoadTaken(load.take(len(running))))
@@ -263,12 +282,21 @@ class Shell:
 
     async def _dial(self, action: do.Dial) -> None:
         try:
-            link = await dial(action.host, action.port, CONTROL, self._new_link)
-        except OSError as err:  # TimeoutError is one
-            reason = err.strerror or "no answer"
+            await self._membership.join(action.host, action.port)
+            tls = self._membership.trust.client()
+            link = await dial((action.host, action.port), CONTROL, self._new_link, tls)
+            expect_master(link.peer())
+        except (OSError, GodwitError) as err:  # TimeoutError and SSLError are OSErrors
+            reason = str(err) if isinstance(err, GodwitError) else err.strerror or "no answer"
             self._handle(on.DialFailed(action.channel, f"{action.host}:{action.port}: {reason}"))
             return
         self._handle(on.LinkOpened(link.number, action.channel))
+
+    async def _renew(self) -> None:
+        try:
+            self._handle(on.RequestMade(await self._membership.request()))
+        except PeerError as err:
+            self._log("warning", f"this node's certificate could not be renewed: {err}")
 
     def _local_host(self) -> str:
         """The address by which the master knows us, so that transfers listen there only."""

@@ -194,6 +194,8 @@ class Agent:
                 yield from self._to_master(wire.Listening(order, port))
             case on.Copied(order, size, files, path, warnings):
                 yield from self._to_master(wire.Copied(order, size, files, path, warnings))
+            case on.RequestMade(request):
+                yield from self._to_master(wire.Renew(request))
             case on.WorkEnded(order, code, text):
                 yield from self._to_master(wire.Done(order, code, text))
 
@@ -450,6 +452,8 @@ class Agent:
                 yield do.DropFollow(stream)
             case wire.Credit(stream, count):
                 yield do.GrantFollow(stream, count)
+            case wire.Renewed(certificate):
+                yield do.Install(certificate)
             case wire.Dismiss(order):
                 self.dismissed = True
                 yield do.Remember("")

@@ -26,6 +26,13 @@ class LinkOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestMade:
+    """A request for this node's next certificate."""
+
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LinkAccepted:
     """Somebody called the port we listen on."""
 
@@ -123,6 +130,6 @@ class Tick:
 
 
 Event = (
-    KeeperTold | LinkOpened | LinkAccepted | DialFailed | LinkClosed | Received | LoadTaken
-    | UsageTaken | FollowEnded | WorkProgressed | Copied | PortOpened | WorkEnded | Tick
+    KeeperTold | RequestMade | LinkOpened | LinkAccepted | DialFailed | LinkClosed | Received
+    | LoadTaken | UsageTaken | FollowEnded | WorkProgressed | Copied | PortOpened | WorkEnded | Tick
 )

@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 from clientd import events as on
 from clientd.roots import Roots, erase
 from godwit import bulk
-from godwit.errors import GodwitError, TransferError
+from godwit.errors import GodwitError, PeerError, TransferError
 from godwit.names import split_address
 from godwit.wire.link import Accept, Listener, dial_bulk, listen_tcp
 from godwit.wire.messages import Transfer
 from godwit.wire.preface import Show
+from godwit.wire.trust import Peer, Trust, expect_leaf, expect_master
 
 #: Transfers at work at once; more wait for a free thread.
 THREADS = 16
@@ -41,8 +43,9 @@ class _Work:
 class Transfers:
     """Runs transfers; ``report`` is called in the event loop."""
 
-    def __init__(self, roots: Roots, report: Report):
+    def __init__(self, roots: Roots, trust: Trust, report: Report):
         self._roots = roots
+        self._trust = trust
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(THREADS, "transfer")
@@ -70,18 +73,21 @@ class Transfers:
         if self._listener is None:
             sock = listen_tcp(host, 0)
             self._port = sock.getsockname()[1]
-            self._listener = Listener(sock, Accept({}, lambda *_: None, self.on_bulk))
+            self._listener = Listener(
+                sock, Accept({}, lambda *_: None, self.on_bulk, tls=self._trust.server)
+            )
         return self._port
 
     def listens_on(self, listener: Listener, port: int) -> None:
         """This agent listens anyway: transfers use that port."""
         self._listener, self._port = listener, port
 
-    def on_bulk(self, sock: socket.socket, show: Show, peer: str) -> None:
+    def on_bulk(self, sock: socket.socket, show: Show, peer: Peer) -> None:
         """Somebody called with a ticket: the transfer that waits for it goes on."""
         for work in self._works.values():
             waits = work.link is None and not work.order.address and not work.dropped
-            if waits and work.order.ticket == show.ticket and work.order.role != show.role:
+            ours = work.order.ticket == show.ticket and work.order.role != show.role
+            if waits and ours and _is_expected(work.order, peer):
                 if work.timer:
                     work.timer.cancel()
                 work.link = sock
@@ -100,7 +106,8 @@ class Transfers:
         work.dropped = True
         if work.link is not None:
             with contextlib.suppress(OSError):
-                work.link.shutdown(socket.SHUT_RDWR)
+                # SSLSocket.shutdown would make the thread's running read raise ValueError.
+                socket.socket.shutdown(work.link, socket.SHUT_RDWR)
         elif work.timer:
             work.timer.cancel()
             self._ended(work, "dropped", "no longer wanted")
@@ -143,10 +150,14 @@ class Transfers:
 
     def _dial(self, work: _Work, address: str) -> bulk.Summary:
         host, port = split_address(address)
+        show = Show(work.order.ticket, work.order.role)
         try:
-            work.link = dial_bulk(host, port, Show(work.order.ticket, work.order.role))
-        except OSError as err:
-            raise TransferError("unreachable", f"{address}: {err.strerror or err}") from err
+            work.link = dial_bulk(
+                (host, port), show, self._trust.client(), partial(_expect, work.order)
+            )
+        except (OSError, PeerError) as err:
+            reason = getattr(err, "strerror", None) or err
+            raise TransferError("unreachable", f"{address}: {reason}") from err
         return self._transfer(work)
 
     def _transfer(self, work: _Work) -> bulk.Summary:
@@ -183,3 +194,17 @@ class Transfers:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+def _expect(order: Transfer, peer: Peer) -> None:
+    """Raises PeerError unless the other end is the one that this transfer is with."""
+    if order.leaves:
+        expect_leaf(order.leaves, peer)
+    else:
+        expect_master(peer)
+
+
+def _is_expected(order: Transfer, peer: Peer) -> bool:
+    try:
+        _expect(order, peer)
+    except PeerError:
+        return False
+    return True

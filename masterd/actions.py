@@ -69,6 +69,74 @@ class KeepNode:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepLeaves:
+    """Record which certificates are a node's (their sha256); none: it has no right here."""
+
+    name: str
+    leaves: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepToken:
+    """Record a join token: the hash of its secret, uses left, wall clock of its end."""
+
+    id: str
+    digest: str
+    uses: int
+    until: float
+    #: Only for a node of this name; empty: any.
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropToken:
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Sign the certificate of the machine that asked, as this node; answered by Certified."""
+
+    asked: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """Tell the machine that asked that it may not join."""
+
+    asked: int
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """The certificate is recorded: hand it out."""
+
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Sign the next certificate of a node; answered by Certified; then send it on ``link``."""
+
+    link: int
+    name: str
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Take a node that waits for a master; answered by Certified, then Adopted or DialFailed."""
+
+    node: str
+    host: str
+    port: int
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class DropNode:
     name: str
 
@@ -98,11 +166,15 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class DialBulk:
-    """Call a node's port for a transfer; answered by BulkOpened or BulkFailed."""
+    """Call a node's port for a transfer; answered by BulkOpened or BulkFailed.
+
+    ``leaves`` are the certificates it may show.
+    """
 
     host: str
     port: int
     show: Show
+    leaves: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +197,6 @@ class Stop:
 
 Action = (
     Send | Open | Close | Dial | Answer | KeepFact | KeepNode | DropNode | KeepTask | DropTask
+    | KeepLeaves | KeepToken | DropToken | Admit | Deny | Hand | Renew | Adopt
     | KeepEvent | Commit | DialBulk | Splice | DropBulk | Stop
 )

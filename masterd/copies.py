@@ -5,7 +5,7 @@ cannot be (the sender does not get through), and between a node and the operator
 relays.  A connection is known by its ticket: random, for one copy, named by no path.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -48,8 +48,12 @@ class Copy:
 class Copies:
     """All copies under way."""
 
-    def __init__(self, orders: Orders, new_ticket: Callable[[], str]):
+    def __init__(
+        self, orders: Orders, leaves: Mapping[str, tuple[str, ...]], new_ticket: Callable[[], str]
+    ):
         self._orders = orders
+        #: By node, the certificates that are its own.
+        self._leaves = leaves
         self._new_ticket = new_ticket
         self._copies: dict[str, Copy] = {}
 
@@ -88,7 +92,9 @@ class Copies:
             side.answer = answer
             yield from self._answered(copy, role, now)
 
-        transfer = wire.Transfer(number, copy.ticket, role, side.path, address)
+        # Directly the other node shows its certificate, else the master its own.
+        leaves = self._shown_by(copy, OTHER[role]) if copy.direct else ()
+        transfer = wire.Transfer(number, copy.ticket, role, side.path, address, leaves)
         yield from self._orders.send(
             side.node, transfer, number, now, then, within_s=float("inf"), wanted=wire.Copied
         )
@@ -107,17 +113,29 @@ class Copies:
             address = join_address(node.peer_host, message.port)
             yield from self._order(copy, OTHER[role], address, now)
         else:
-            yield do.DialBulk(node.host, message.port, Show(copy.ticket, role))
+            leaves = self._shown_by(copy, role)
+            yield do.DialBulk(node.host, message.port, Show(copy.ticket, role), leaves)
 
-    def bulk_opened(self, bulk: int, show: Show) -> Iterator[do.Action]:
-        """A side of a copy is here; with both, bytes flow."""
+    def bulk_opened(self, bulk: int, show: Show, leaf: str) -> Iterator[do.Action]:
+        """A side of a copy is here; with both, bytes flow.
+
+        ``leaf`` is the certificate it showed, which must be that side's; an operator has none.
+        """
         copy = self._copies.get(show.ticket)
-        if copy is None or copy.direct or show.role in copy.bulks:
+        if copy is None or copy.direct or show.role in copy.bulks or (
+            leaf not in (self._shown_by(copy, show.role) or ("",))
+        ):
             yield do.DropBulk(bulk)
             return
         copy.bulks[show.role] = bulk
         if len(copy.bulks) == 2:
             yield do.Splice(copy.bulks["send"], copy.bulks["receive"])
+
+    def _shown_by(self, copy: Copy, role: Role) -> tuple[str, ...]:
+        """The certificates that the side of this role may show; none for the operator."""
+        return self._leaves.get(copy.sides[role].node.name, ("revoked",)) if (
+            role in copy.sides
+        ) else ()
 
     def bulk_failed(self, ticket: str, reason: str) -> Iterator[do.Action]:
         """A node that waits for our call did not answer it."""

@@ -15,8 +15,10 @@ from godwit.task.lifecycle import Status
 from godwit.task.record import Task
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
+from godwit.wire.tokens import read_code
 from masterd import actions as do
 from masterd import events as on
+from masterd.admission import Admission
 from masterd.copies import Copies, Role
 from masterd.follows import Follows
 from masterd.history import History
@@ -42,6 +44,8 @@ class Identity:
     version: str
     pid: int
     state: str
+    #: sha256 of the cluster's CA certificate.
+    ca: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,8 @@ class Chance:
     jitter: Callable[[], float]
     task_id: Callable[[], str]
     ticket: Callable[[], str]
+    #: So many random bytes, as hex.
+    secret: Callable[[int], str]
 
 
 class Master:
@@ -61,14 +67,15 @@ class Master:
         self.registry = Registry()
         self.history = History()
         self.orders = Orders()
+        self.admission = Admission(self.registry, self.history, identity.ca, chance.secret)
         self.nodes = Nodes(
-            self.registry, self.history, identity.master, chance.jitter,
+            self.registry, self.history, self.admission, identity.master, chance.jitter,
             Upon(self.orders.lost, self._lost, self._left, self._replaced),
         )
         self.launches = Launches(self.registry, chance.task_id)
         self.follows = Follows(self.registry)
         self.waits = Waits(self.registry)
-        self.copies = Copies(self.orders, chance.ticket)
+        self.copies = Copies(self.orders, self.admission.leaves, chance.ticket)
         #: Operators that have said Attach.
         self._attached: set[int] = set()
         self._now = 0.0
@@ -106,18 +113,24 @@ class Master:
                 yield from self._received(link, message)
             case on.Asked(operator, request):
                 yield from self._asked(operator, request)
-            case on.LinkAccepted(link, peer):
-                yield from self.nodes.accepted(link, peer, now)
-            case on.LinkOpened(link, node, channel):
-                yield from self.nodes.opened(link, node, channel, now)
+            case on.LinkAccepted(link, peer, leaf):
+                yield from self.nodes.accepted(link, peer, leaf, now)
+            case on.LinkOpened(link, node, channel, leaf):
+                yield from self.nodes.opened(link, node, channel, leaf, now)
+            case on.JoinAsked(asked, token, secret, name, peer):
+                yield from self.admission.join(asked, token, secret, name, peer, wall)
+            case on.Certified(asked, name, leaf):
+                yield from self.admission.certified(asked, name, leaf, wall)
+            case on.Adopted(name):
+                yield from self.nodes.adopted(name, now)
             case on.DialFailed(node, channel, reason):
                 yield from self.nodes.dial_failed(node, channel, reason, now, wall)
             case on.LinkClosed(link, reason):
                 yield from self.nodes.closed(link, reason, now, wall)
             case on.OperatorGone(operator):
                 yield from self._gone(operator)
-            case on.BulkOpened(bulk, show):
-                yield from self.copies.bulk_opened(bulk, show)
+            case on.BulkOpened(bulk, show, leaf):
+                yield from self.copies.bulk_opened(bulk, show, leaf)
             case on.BulkFailed(ticket, reason):
                 yield from self.copies.bulk_failed(ticket, reason)
             case on.Tick():
@@ -180,6 +193,8 @@ class Master:
                 yield from self.copies.listening(node, message, self._now)
             case wire.Moved():
                 yield from self.copies.moved(node, message)
+            case wire.Renew(request) if node.control is not None:
+                yield do.Renew(node.control, node.name, request)
             case wire.Leaving():
                 yield from self.nodes.leaving(node, message, self._now, self._wall)
 
@@ -350,6 +365,10 @@ class Master:
                 yield from self._history(operator, request)
             case op.StopMaster():
                 yield from self._stop(operator, request)
+            case op.MakeToken():
+                yield from self.admission.make_token(operator, request, self._wall)
+            case op.Revoke(node=name):
+                yield from self._revoke(operator, request.id, self._node(name))
 
     def _attach(self, operator: int, request: op.Attach) -> Iterator[do.Action]:
         if request.version != op.VERSION:
@@ -571,6 +590,15 @@ class Master:
                 hint=f"`dereg {request.name}` frees the name",
             )
 
+        if request.code:
+            read_code(request.code)
+        elif request.name not in self.admission.leaves:
+            raise UsageError(
+                f"{request.name} is not a node of this cluster yet: its code is needed",
+                code="code-needed",
+                hint="clientd --listen prints it at its start; --code-file and GODWIT_CODE give it",
+            )
+
         def answer(code: str, text: str) -> Iterator[do.Action]:
             if code:
                 yield do.Answer(operator, op.Problem(request.id, code, text))
@@ -578,8 +606,14 @@ class Master:
                 yield do.Answer(operator, op.Ok(request.id, f"{request.name} is registered"))
 
         yield from self.nodes.register(
-            request.name, request.host, request.port, answer, self._now
+            request.name, request.host, request.port, request.code, answer, self._now
         )
+
+    def _revoke(self, operator: int, number: int, node: Node) -> Iterator[do.Action]:
+        yield from self.admission.revoke(node, self._wall)
+        text = f"{node.name} was taken off the list; what runs there runs on"
+        yield from self.nodes.left(node, self._wall, text)
+        yield do.Answer(operator, op.Ok(number, text))
 
     def _dismiss(
         self, operator: int, number: int, nodes: list[Node],

@@ -106,6 +106,10 @@ def ended(daemons: "Daemons") -> Iterator["Daemons"]:
         daemons.end()
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 class Daemons:
     """A master and nodes below the folder ``top``, as children of this process."""
 
@@ -124,9 +128,13 @@ class Daemons:
         with self._connected(deadline) as client:
             address = client.attached.address if client.attached else ""
             names = [f"node{n}" for n in range(1, nodes + 1)]
+            token = client.ask(op.MakeToken(0, uses=nodes), op.TokenMade).token
+            token_file = os.path.join(self._top, "token")
+            with open(token_file, "w", opener=_private) as file:
+                file.write(token)
             for name in names:
                 self._start(
-                    "clientd", "--name", name, "--master", address,
+                    "clientd", "--name", name, "--master", address, "--token-file", token_file,
                     "--state", os.path.join(self._top, name),
                     "--logs", os.path.join(self._top, "logs"), "--orphans", f"kill={ORPHANS_S}",
                     called=name,

@@ -12,10 +12,11 @@ Channel = Literal["control", "stream"]
 
 @dataclass(frozen=True, slots=True)
 class LinkAccepted:
-    """A node called."""
+    """A node called, and showed a certificate of the cluster's with this sha256."""
 
     link: int
     peer: str
+    leaf: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,34 @@ class LinkOpened:
     link: int
     node: str
     channel: Channel
+    leaf: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinAsked:
+    """A machine without a certificate wants to be a node; ``asked`` names the question."""
+
+    asked: int
+    token: str
+    secret: str
+    name: str
+    peer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """A certificate was signed and not yet handed out."""
+
+    asked: int
+    name: str
+    leaf: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The node that waited for a master has stored its certificate."""
+
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +96,8 @@ class BulkOpened:
 
     bulk: int
     show: Show
+    #: sha256 of the certificate it showed; empty for an operator of this machine.
+    leaf: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +115,5 @@ class Tick:
 
 Event = (
     LinkAccepted | LinkOpened | DialFailed | LinkClosed | Received | Asked | OperatorGone
-    | BulkOpened | BulkFailed | Tick
+    | JoinAsked | Certified | Adopted | BulkOpened | BulkFailed | Tick
 )

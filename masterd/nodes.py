@@ -11,6 +11,7 @@ from godwit.names import is_node_name
 from godwit.task.record import Task, signal_name
 from godwit.wire import messages as wire
 from masterd import actions as do
+from masterd.admission import Admission
 from masterd.events import Channel
 from masterd.history import History
 from masterd.registry import Call, Cause, Node, Registry, State
@@ -48,6 +49,8 @@ class Opening:
 
     peer: str
     due: float
+    #: sha256 of the certificate it showed.
+    leaf: str
     #: Whom we called, and for which channel, if we did.
     called: str = ""
     channel: Channel = "control"
@@ -57,11 +60,12 @@ class Nodes:
     """How nodes and the master meet and part."""
 
     def __init__(
-        self, registry: Registry, history: History, master: str, jitter: Callable[[], float],
-        upon: Upon,
+        self, registry: Registry, history: History, admission: Admission, master: str,
+        jitter: Callable[[], float], upon: Upon,
     ):
         self._registry = registry
         self._history = history
+        self._admission = admission
         self._master = master
         self._jitter = jitter
         self._upon = upon
@@ -72,20 +76,27 @@ class Nodes:
 
     # ---- a connection opens ----------------------------------------------------------------
 
-    def accepted(self, link: int, peer: str, now: float) -> Iterator[do.Action]:
+    def accepted(self, link: int, peer: str, leaf: str, now: float) -> Iterator[do.Action]:
         """A node called."""
         if len(self._opening) < OPENING_MOST:
-            self._opening[link] = Opening(peer, now + OPENING_S)
+            self._opening[link] = Opening(peer, now + OPENING_S, leaf)
         else:
             yield do.Close(link, "too many callers")
 
-    def opened(self, link: int, name: str, channel: Channel, now: float) -> Iterator[do.Action]:
+    def opened(
+        self, link: int, name: str, channel: Channel, leaf: str, now: float
+    ) -> Iterator[do.Action]:
         """A node answered our call: greet it."""
         node = self._registry.nodes.get(name)
         if node is None or not node.called:
             yield do.Close(link, "no longer registered")
             return
-        self._opening[link] = Opening(f"{node.host}:{node.port}", now + OPENING_S, name, channel)
+        self._opening[link] = Opening(
+            f"{node.host}:{node.port}", now + OPENING_S, leaf, name, channel
+        )
+        if not self._admission.knows(name, leaf):
+            yield do.Close(link, f"its certificate is not {name}'s")
+            return
         yield do.Send(link, wire.Adopt(wire.VERSION, self._master, name, channel))
 
     def dial_failed(
@@ -139,7 +150,7 @@ class Nodes:
             yield do.Close(link, reason)
             yield from self._failed(opening, reason, now, wall)
             return
-        objection = self._objection(message, opening.called)
+        objection = self._objection(message, opening)
         if objection is not None:
             yield from self._history.add(
                 wall, "warning", f"refused a node at {opening.peer}: {objection.text}",
@@ -149,7 +160,8 @@ class Nodes:
             yield do.Close(link, objection.text)
             yield from self._failed(opening, objection.text, now, wall)
             return
-        yield from self._welcome(link, message, opening.peer, now, wall)
+        yield from self._admission.shown(message.name, opening.leaf)
+        yield from self._welcome(link, message, opening, now, wall)
 
     def _failed(
         self, opening: Opening, reason: str, now: float, wall: float
@@ -174,15 +186,17 @@ class Nodes:
         text = f"{node.name} refuses: {refusal.text}"
         yield from self._not_registered(node, opening.channel, refusal.code, text)
 
-    def _objection(self, hello: wire.Hello, called: str) -> wire.Refuse | None:
+    def _objection(self, hello: wire.Hello, opening: Opening) -> wire.Refuse | None:
         if hello.version != wire.VERSION:
             return wire.Refuse(
                 "version", f"protocol {hello.version}, this master has {wire.VERSION}"
             )
         if not is_node_name(hello.name):
             return wire.Refuse("name", "that is no name for a node")
-        if called and hello.name != called:
-            return wire.Refuse("name", f"called as {called}, answered as {hello.name}")
+        if not self._admission.knows(hello.name, opening.leaf):
+            return wire.Refuse("certificate", f"that certificate is not {hello.name}'s")
+        if opening.called not in ("", hello.name):
+            return wire.Refuse("name", f"called as {opening.called}, answered as {hello.name}")
         known = self._registry.nodes.get(hello.name)
         if known is not None and known.node not in ("", hello.node) and _holds_its_name(known):
             return wire.Refuse(
@@ -196,7 +210,7 @@ class Nodes:
         return None
 
     def _welcome(
-        self, link: int, hello: wire.Hello, peer: str, now: float, wall: float
+        self, link: int, hello: wire.Hello, opening: Opening, now: float, wall: float
     ) -> Iterator[do.Action]:
         node = self._registry.nodes.setdefault(hello.name, Node(hello.name))
         if hello.channel == "stream":
@@ -208,7 +222,7 @@ class Nodes:
             yield from self._another_machine(node, wall)
         self._registry.connect(node, "control", link)
         node.calls["control"] = Call()
-        node.node, node.agent, node.address = hello.node, hello.agent, peer
+        node.node, node.agent, node.address = hello.node, hello.agent, opening.peer
         node.can, node.lacks, node.system = hello.can, dict(hello.lacks), hello.system
         node.goodbye, node.dismissing = "", False
         node.reporting.clear()
@@ -310,6 +324,9 @@ class Nodes:
     def left(self, node: Node, wall: float, text: str) -> Iterator[do.Action]:
         """It is no node of ours any more."""
         node.advance(Cause.DISMISSED)
+        if node.called:
+            # It forgets us, too, and waits for a master with a new code.
+            yield from self._admission.forget(node.name)
         node.host = node.node = ""
         yield do.DropNode(node.name)
         yield from self._history.add(wall, "info", text, node=node.name, notice=True)
@@ -355,15 +372,28 @@ class Nodes:
     # ---- calling nodes that wait -----------------------------------------------------------
 
     def register(
-        self, name: str, host: str, port: int, answer: Answer, now: float
+        self, name: str, host: str, port: int, code: str, answer: Answer, now: float
     ) -> Iterator[do.Action]:
-        """Calls a node that waits for a master, whose name is free; ``answer`` once it is known."""
+        """Calls a node that waits for a master, whose name is free; ``answer`` once it is known.
+
+        ``code`` takes a node that is not ours yet; without it the node must be.
+        """
         node = self._registry.nodes.setdefault(name, Node(name))
         node.host, node.port = host, port
         node.address = f"{host}:{port}"
         self._registering[name] = answer
-        node.calls["control"] = Call(at=now)
-        yield from self.call(now)
+        node.calls["control"] = Call(at=now, under_way=bool(code))
+        if code:
+            yield do.Adopt(name, host, port, code)
+        else:
+            yield from self.call(now)
+
+    def adopted(self, name: str, now: float) -> Iterator[do.Action]:
+        """The node is ours now: call it as such."""
+        node = self._registry.nodes.get(name)
+        if node is not None:
+            node.calls["control"] = Call(at=now)
+            yield from self.call(now)
 
     def _unregister(self, node: Node) -> Iterator[do.Action]:
         """What was known of it before stays known."""

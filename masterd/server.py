@@ -10,21 +10,24 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from functools import partial
 from typing import assert_never
 
 import godwit
 from godwit import bulk
-from godwit.errors import StartError
+from godwit.errors import PeerError, StartError
 from godwit.log import Log
 from godwit.names import join_address, new_task_id
 from godwit.places import master_socket
 from godwit.wire import frames, messages, operations
 from godwit.wire.link import Accept, Link, Listener, dial, dial_bulk, listen_tcp, listen_unix
-from godwit.wire.preface import CONTROL, OPERATOR, Show
+from godwit.wire.preface import CONTROL, JOIN, OPERATOR, Show
 from godwit.wire.session import Session
+from godwit.wire.trust import Peer, expect_leaf, peer_of
 from masterd import actions as do
 from masterd import events as on
+from masterd.authority import Admissions
 from masterd.copies import OTHER
 from masterd.core import Chance, Identity, Master
 from masterd.registry import Node
@@ -44,9 +47,14 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._core: Master
         self._numbers = 0
+        self._lock = threading.Lock()
         self._links: dict[int, tuple[Link, Session]] = {}
         self._operators: dict[int, Link] = {}
         self._bulks: dict[int, socket.socket] = {}
+        #: Questions of machines that join: where their threads wait for the core's answers.
+        self._verdicts: dict[int, Future[do.Admit | do.Deny]] = {}
+        self._recorded: dict[int, Future[None]] = {}
+        self._admissions: Admissions
         self._relays: set[tuple[socket.socket, socket.socket]] = set()
         self._listeners: list[Listener] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -68,7 +76,10 @@ class Server:
         address = join_address(host, tcp.getsockname()[1])
         self._begin_core(address)
         self._listeners = [
-            Listener(tcp, Accept({CONTROL: self._new_link}, self._on_link, self._on_bulk)),
+            Listener(tcp, Accept(
+                {CONTROL: self._new_link}, self._on_link, self._on_bulk,
+                tls=self._admissions.trust.server, raw={JOIN: self._admissions.on_join},
+            )),
             Listener(
                 listen_unix(master_socket(self._state)),
                 Accept({OPERATOR: self._new_operator}, self._on_operator, self._on_bulk),
@@ -87,10 +98,18 @@ class Server:
             master = kept.facts["master"]
         else:
             self._store.put(do.KeepFact("master", master))
-        identity = Identity(master, address, godwit.__version__, os.getpid(), self._state)
+        self._admissions = Admissions(
+            self._state, master, partial(self._later, self._handle), self._question
+        )
+        identity = Identity(
+            master, address, godwit.__version__, os.getpid(), self._state, self._admissions.ca
+        )
         self._core = Master(identity, Chance(
-            random.random, lambda: new_task_id(secrets.token_bytes), lambda: secrets.token_hex(32)
+            random.random, lambda: new_task_id(secrets.token_bytes),
+            lambda: secrets.token_hex(32), secrets.token_hex,
         ))
+        self._core.admission.tokens.update((token.id, token) for token in kept.tokens)
+        self._core.admission.leaves.update((entry.name, entry.leaves) for entry in kept.leaves)
         self._core.history.load(kept.events)
         for known in kept.nodes:
             node = Node(known.name, known.node, host=known.host, port=known.port)
@@ -160,8 +179,9 @@ class Server:
         self._handle(on.Tick())
 
     def _number(self) -> int:
-        self._numbers += 1
-        return self._numbers
+        with self._lock:
+            self._numbers += 1
+            return self._numbers
 
     def _new_link(self) -> Link:
         session = Session()
@@ -179,7 +199,7 @@ class Server:
         return link
 
     def _on_link(self, link: Link, preface: bytes, peer: str) -> None:
-        self._handle(on.LinkAccepted(link.number, peer))
+        self._handle(on.LinkAccepted(link.number, peer, link.peer().leaf))
 
     def _new_operator(self) -> Link:
         link = Link(_requests(), frames.LOCAL_LIMIT)
@@ -200,10 +220,18 @@ class Server:
             self._log("warning", f"refused an operator of uid {link.peer_uid()}")
             link.close("not yours")
 
-    def _on_bulk(self, sock: socket.socket, show: Show, peer: str) -> None:
+    def _on_bulk(self, sock: socket.socket, show: Show, peer: Peer) -> None:
         number = self._number()
         self._bulks[number] = sock
-        self._handle(on.BulkOpened(number, show))
+        self._handle(on.BulkOpened(number, show, peer.leaf))
+
+    def _question(self) -> tuple[int, "Future[do.Admit | do.Deny]", "Future[None]"]:
+        """In a thread: a number, and where the answers to it will be."""
+        number = self._number()
+        verdict: Future[do.Admit | do.Deny] = Future()
+        recorded: Future[None] = Future()
+        self._verdicts[number], self._recorded[number] = verdict, recorded
+        return number, verdict, recorded
 
     # ---- actions out -----------------------------------------------------------------------
 
@@ -251,8 +279,19 @@ class Server:
                 self._log(event.level, event.text, **{k: v for k, v in about.items() if v})
             case do.KeepNode() | do.DropNode() | do.KeepTask() | do.DropTask() | do.KeepFact():
                 self._store.put(action)
+            case do.KeepLeaves() | do.KeepToken() | do.DropToken():
+                self._store.put(action)
+            case do.Admit(asked) | do.Deny(asked):
+                self._verdicts.pop(asked).set_result(action)
+            case do.Hand(asked):
+                self._recorded.pop(asked).set_result(None)
+                self._verdicts.pop(asked, None)
+            case do.Adopt():
+                self._in_thread(self._admissions.adopt, action)
+            case do.Renew(link):
+                self._in_thread(self._admissions.renew, action, partial(self._renewed, link))
             case do.DialBulk():
-                threading.Thread(target=self._dial_bulk, args=(action,), daemon=True).start()
+                self._in_thread(self._dial_bulk, action)
             case do.Splice(one, other):
                 self._splice(self._bulks.pop(one), self._bulks.pop(other))
             case do.DropBulk(number):
@@ -271,22 +310,35 @@ class Server:
 
     async def _dial(self, action: do.Dial) -> None:
         try:
-            link = await dial(action.host, action.port, CONTROL, self._new_link)
-        except OSError as err:  # TimeoutError is one
+            tls = self._admissions.trust.client()
+            link = await dial((action.host, action.port), CONTROL, self._new_link, tls)
+        except OSError as err:  # TimeoutError and SSLError are some
             reason = err.strerror or "no answer"
             self._handle(on.DialFailed(action.node, action.channel, reason))
             return
-        self._handle(on.LinkOpened(link.number, action.node, action.channel))
+        leaf = link.peer().leaf
+        self._handle(on.LinkOpened(link.number, action.node, action.channel, leaf))
+
+    def _renewed(self, link: int, certificate: bytes) -> None:
+        """In a thread."""
+        self._later(self._do, do.Send(link, messages.Renewed(certificate)))
+
+    def _in_thread(self, run: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=run, args=arguments, daemon=True).start()
 
     def _dial_bulk(self, action: do.DialBulk) -> None:
         """In a thread.  We call a node in the name of the other side."""
         ticket, role = action.show.ticket, action.show.role
         try:
-            sock = dial_bulk(action.host, action.port, Show(ticket, OTHER[role]))
-        except OSError as err:
-            self._later(self._handle, on.BulkFailed(ticket, err.strerror or "no answer"))
+            sock = dial_bulk(
+                (action.host, action.port), Show(ticket, OTHER[role]),
+                self._admissions.trust.client(), partial(expect_leaf, action.leaves),
+            )
+        except (OSError, PeerError) as err:
+            reason = getattr(err, "strerror", None) or str(err) or "no answer"
+            self._later(self._handle, on.BulkFailed(ticket, reason))
             return
-        self._later(self._on_bulk, sock, action.show, "")
+        self._later(self._on_bulk, sock, action.show, peer_of(sock))
 
     def _splice(self, one: socket.socket, other: socket.socket) -> None:
         pair = (one, other)

@@ -29,13 +29,21 @@ SCHEMA: tuple[str, ...] = (
     CREATE TABLE tasks (
         task TEXT PRIMARY KEY, node TEXT NOT NULL, record BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE leaves (name TEXT PRIMARY KEY, leaves TEXT NOT NULL) STRICT;
+    CREATE TABLE tokens (
+        id TEXT PRIMARY KEY, digest TEXT NOT NULL, uses INTEGER NOT NULL, until REAL NOT NULL,
+        node TEXT NOT NULL
+    ) STRICT;
     CREATE TABLE events (seq INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
     """,
 )
 #: Rows of history kept; older ones go, a tenth at a time.
 EVENTS_KEPT = 100_000
 
-Record = do.KeepFact | do.KeepNode | do.DropNode | do.KeepTask | do.DropTask | do.KeepEvent
+Record = (
+    do.KeepFact | do.KeepNode | do.DropNode | do.KeepLeaves | do.KeepToken | do.DropToken
+    | do.KeepTask | do.DropTask | do.KeepEvent
+)
 Callback = Callable[[], None]
 T = TypeVar("T")
 
@@ -47,6 +55,8 @@ class Kept(msgspec.Struct):
 
     facts: dict[str, str]
     nodes: list[do.KeepNode]
+    leaves: list[do.KeepLeaves]
+    tokens: list[do.KeepToken]
     tasks: list[do.KeepTask]
     events: list[Event]
 
@@ -121,6 +131,11 @@ class Store:
         kept = Kept(
             facts=dict(db.execute("SELECT name, value FROM facts")),
             nodes=[do.KeepNode(*row) for row in db.execute("SELECT * FROM nodes")],
+            leaves=[
+                do.KeepLeaves(name, tuple(leaves.split()))
+                for name, leaves in db.execute("SELECT name, leaves FROM leaves")
+            ],
+            tokens=[do.KeepToken(*row) for row in db.execute("SELECT * FROM tokens")],
             tasks=[
                 do.KeepTask(node, task)
                 for node, task in _readable(db.execute("SELECT node, record FROM tasks"), Task)
@@ -181,6 +196,15 @@ class Store:
                 run("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
             case do.KeepNode(name, node, host, port):
                 run("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?)", (name, node, host, port))
+            case do.KeepLeaves(name, leaves) if leaves:
+                run("INSERT OR REPLACE INTO leaves VALUES (?, ?)", (name, " ".join(leaves)))
+            case do.KeepLeaves(name):
+                run("DELETE FROM leaves WHERE name = ?", (name,))
+            case do.KeepToken(token, digest, uses, until, node):
+                values = (token, digest, uses, until, node)
+                run("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?)", values)
+            case do.DropToken(token):
+                run("DELETE FROM tokens WHERE id = ?", (token,))
             case do.DropNode(name):
                 run("DELETE FROM nodes WHERE name = ?", (name,))
             case do.KeepTask(node, task):

@@ -25,6 +25,7 @@ PURE = [
     "godwit.wire.operations",
     "godwit.wire.preface",
     "godwit.wire.session",
+    "godwit.wire.tokens",
     "clientd.core",
     "clientd.events",
     "clientd.actions",
@@ -40,6 +41,7 @@ PURE = [
     "masterd.launches",
     "masterd.follows",
     "masterd.copies",
+    "masterd.admission",
     "masterd.nodes",
     "masterd.core",
     "masterd.commands.asjson",
@@ -54,7 +56,7 @@ PURE = [
 #: What a pure module may import of the standard library and of others; ``signal`` for its names.
 HARMLESS = {
     "bisect", "collections", "contextlib", "dataclasses", "difflib", "docopt", "enum", "functools",
-    "hashlib", "heapq", "itertools", "json", "math", "msgspec", "operator", "re", "shlex",
+    "hashlib", "heapq", "hmac", "itertools", "json", "math", "msgspec", "operator", "re", "shlex",
     "signal", "string", "struct", "textwrap", "typing", "unicodedata",
 }
 #: Single harmless names of modules that are not pure.

@@ -165,6 +165,8 @@ class Cgroups:
 
     def close(self) -> None:
         """Goes back to where we were started, and leaves no empty folder."""
+        for task in list(self._folders):
+            self.clear(task)
         with suppress(OSError):
             _write(os.path.join(self._origin, "cgroup.procs"), b"0")
         os.close(self._home)

@@ -33,18 +33,18 @@ class Containment:
     def _cgroup(self, task: Task) -> Cgroups | None:
         return self._cgroups if self._cgroups and self._cgroups.holds(task.id) else None
 
-    def left(self, task: Task, known: Collection[int]) -> int | None:
+    def left(self, task: Task, is_child: bool, known: Collection[int]) -> int | None:
         """How many processes of a task run on now that its root has been waited for.
 
-        None when there is nothing left; 0 when what is left is just ending.  ``known``: our
-        children that nobody left to us.
+        None when there is nothing left; 0 when what is left is just ending.  ``is_child``: the
+        root was our child.  ``known``: our children that nobody left to us.
         """
         if cgroup := self._cgroup(task):
             return None if cgroup.clear(task.id) else len(cgroup.members(task.id))
-        # What a task leaves behind becomes our child: mostly there is none, and no need to look
+        # What a child leaves behind becomes our child: mostly there is none, and no need to look
         # any further.
         strangers = kinship.strangers(known)
-        if not strangers:
+        if is_child and not strangers:
             return None
         left = len(_census().members(task, False))
         return left if left or kinship.have_changed(strangers, known) else None

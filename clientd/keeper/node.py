@@ -137,6 +137,7 @@ def facts_of(settings: Settings, uncontained: str) -> Facts:
     return Facts(
         name=settings.name, state=settings.state, logs=settings.logs, boot=processes.boot_id(),
         master=settings.master, listen=settings.listen, orphans_kill_s=settings.orphans_kill_s,
+        token_file=settings.token_file,
         can=("shell", *(() if uncontained else ("contain",)), *(("users",) if is_root else ())),
         lacks=lacks,
     )

@@ -75,6 +75,8 @@ class Facts(Word, frozen=True, tag="Facts"):
     can: tuple[str, ...] = ()
     lacks: dict[str, str] = {}
     roots: tuple[bytes, ...] = ()
+    #: File with a join token, or empty.
+    token_file: str = ""
 
 
 class Known(Word, frozen=True, tag="Known"):

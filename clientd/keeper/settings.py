@@ -17,3 +17,5 @@ class Settings:
     logs: str
     #: Seconds of a silent master after which all tasks are ended; 0: never.
     orphans_kill_s: float = 0.0
+    #: File with a join token, or empty.
+    token_file: str = ""

@@ -213,7 +213,8 @@ class Tasks:
 
     def _ended(self, root: Root, status: int | None, used: Usage | None) -> None:
         task, now = root.task, time.time()
-        left = self._containment.left(self._ledger.tasks[task], self._children())
+        known = self._ledger.tasks[task]
+        left = self._containment.left(known, root.is_child, self._children())
         if left is not None:
             self._left.add(task)
         if left == 0:

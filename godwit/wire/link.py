@@ -1,9 +1,9 @@
 """Connections: the one place that opens, accepts and closes them.
 
-Every connection starts with four bytes that say what it is (godwit.wire.preface); then come
-frames.  Control, stream and operator connections live in the event loop as a ``Link``.  A bulk
-connection leaves it as a plain blocking socket, for a thread: asyncio moves bulk data at half
-the speed.  To put TLS around everything, wrap the sockets here.
+Every connection starts with four bytes in clear that say what it is (godwit.wire.preface); on
+TCP everything after them is TLS 1.3 with both certificates checked; then come frames.  Control,
+stream and operator connections live in the event loop as a ``Link``.  A bulk connection leaves
+it as a blocking socket, for a thread: asyncio moves bulk data at half the speed.
 """
 
 import asyncio
@@ -11,16 +11,20 @@ import contextlib
 import errno
 import os
 import socket
+import ssl
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from godwit.errors import FrameError, MessageError, PeerError
+from godwit.errors import FrameError, GodwitError, MessageError, PeerError
 from godwit.names import join_address
+from godwit.seldom import Seldom
 from godwit.wire import frames
 from godwit.wire.preface import BULK, SIZE, Show, decode_show, encode_show
+from godwit.wire.trust import Peer, peer_of
 
 #: Seconds a peer has to say hello and be welcomed.
 OPENING_S = 5.0
@@ -33,6 +37,7 @@ OPENING_MOST_EACH = 8
 QUEUE_LIMIT = 64 * 1024 * 1024
 
 Receive = Callable[[bytes], Iterator[Any]]
+Result = TypeVar("Result")
 
 
 class Link(asyncio.Protocol):
@@ -46,6 +51,8 @@ class Link(asyncio.Protocol):
         self._closing: asyncio.TimerHandle | None = None
         #: For whoever keeps many links; nothing to the link itself.
         self.number = 0
+        #: The connection, with its TLS, is there; before any message.
+        self.on_open: Callable[[], None] = lambda: None
         self.on_message: Callable[[Any], None] = lambda message: None
         self.on_closed: Callable[[str], None] = lambda reason: None
 
@@ -53,8 +60,12 @@ class Link(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         transport.set_write_buffer_limits(high=QUEUE_LIMIT)
         self._transport = transport
+        self.on_open()
 
     def data_received(self, data: bytes) -> None:
+        # TLS goes on reading until the other end has said goodbye, too.
+        if self._transport is None or self._transport.is_closing():
+            return
         try:
             for message in self._receive(data):
                 self.on_message(message)
@@ -92,6 +103,13 @@ class Link(asyncio.Protocol):
             return "127.0.0.1"
         return str(self._transport.get_extra_info("sockname")[0])
 
+    def peer(self) -> Peer:
+        """Who is at the other end, by its certificate; nobody on a Unix socket."""
+        if self._transport is None:
+            return Peer()
+        connection = self._transport.get_extra_info("ssl_object")
+        return peer_of(connection) if connection is not None else Peer()
+
     def peer_uid(self) -> int:
         """Who is at the other end of a Unix socket, by SO_PEERCRED; -1 when it has ended."""
         if self._transport is None:
@@ -120,7 +138,14 @@ class Accept:
     link: dict[bytes, Callable[[], Link]]
     on_link: Callable[[Link, bytes, str], None]
     #: The socket is blocking and belongs to the callee.
-    on_bulk: Callable[[socket.socket, Show, str], None]
+    on_bulk: Callable[[socket.socket, Show, Peer], None]
+    #: What links and bulk connections are wrapped in; None on a Unix socket.
+    tls: Callable[[], ssl.SSLContext] | None = None
+    #: Connections of peers without a certificate: in a thread, for OPENING_S in all.  The socket
+    #: belongs to the callee; what it raises is what ``on_refused`` gets.
+    raw: Mapping[bytes, Callable[[socket.socket, str], None]] = field(default_factory=dict)
+    #: A peer that nothing came of, and why; seldom, however many there are.
+    on_refused: Callable[[str, str], None] = lambda peer, reason: None
 
 
 class Listener:
@@ -129,8 +154,12 @@ class Listener:
     def __init__(self, sock: socket.socket, accept: Accept):
         self._sock = sock
         self._accept = accept
+        #: By host, connections that have not been handed to anybody.
         self._opening: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        # As many as there may be connections: one that says nothing delays no other.
+        self._threads = ThreadPoolExecutor(OPENING_MOST, "opening")
+        self._seldom = Seldom()
         self._loop_task = asyncio.get_running_loop().create_task(self._run())
 
     async def _run(self) -> None:
@@ -144,6 +173,7 @@ class Listener:
             peer = format_address(address)
             if not self._admit(peer):
                 sock.close()
+                self._refused(peer, "too many connections that have not said who they are")
                 continue
             task = loop.create_task(self._open(sock, peer))
             self._tasks.add(task)
@@ -170,27 +200,65 @@ class Listener:
 
     async def _open(self, sock: socket.socket, peer: str) -> None:
         try:
-            async with asyncio.timeout(OPENING_S):
-                await self._sort(sock, peer)
-        except (TimeoutError, OSError, PeerError, EOFError):
+            await self._sort(sock, peer)
+        except (OSError, GodwitError, EOFError) as err:  # TimeoutError and SSLError are OSErrors
             sock.close()
+            self._refused(peer, _reason(err))
 
     async def _sort(self, sock: socket.socket, peer: str) -> None:
         """Reads the preface and hands the connection to whom it is for."""
         sock.setblocking(False)
         prompt(sock)
-        preface = await _receive_exactly(sock, SIZE)
-        if preface == BULK:
-            show = await _receive_show(sock)
-            sock.setblocking(True)
-            self._accept.on_bulk(sock, show, peer)
+        async with asyncio.timeout(OPENING_S):
+            preface = await _receive_exactly(sock, SIZE)
+        accept = self._accept
+        if preface in accept.raw:
+            await self._in_thread(sock, partial(accept.raw[preface], sock, peer))
             return
-        make = self._accept.link.get(preface)
-        if make is None:
+        tls = accept.tls() if accept.tls else None
+        if preface == BULK:
+            accept.on_bulk(*await self._in_thread(sock, partial(_open_bulk, sock, tls)))
+        elif preface in accept.link:
+            link = accept.link[preface]()
+            link.on_open = partial(self._opened, link, link.on_open, preface, peer)
+            async with asyncio.timeout(OPENING_S):
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: link, sock, ssl=tls,
+                    ssl_shutdown_timeout=CLOSING_S if tls else None,
+                )
+        else:
             raise MessageError("not a connection of this protocol")
-        loop = asyncio.get_running_loop()
-        _, link = await loop.connect_accepted_socket(make, sock)
+
+    def _opened(
+        self, link: Link, known: Callable[[], None], preface: bytes, peer: str
+    ) -> None:
+        known()
         self._accept.on_link(link, preface, peer)
+
+    async def _in_thread(self, sock: socket.socket, run: Callable[[], Result]) -> Result:
+        """Runs what blocks on the socket; a peer that takes longer than OPENING_S is cut off.
+
+        A timeout on the socket binds each read only, and so would let one come byte by byte.
+        """
+        loop = asyncio.get_running_loop()
+        sock.settimeout(OPENING_S)
+        handle = sock.dup()  # TLS takes the descriptor from ``sock``
+        timer = loop.call_later(OPENING_S, _cut, handle)
+        running = loop.run_in_executor(self._threads, run)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            _cut(handle)
+            await asyncio.wait([running])
+            raise
+        finally:
+            timer.cancel()
+            handle.close()
+
+    def _refused(self, peer: str, reason: str) -> None:
+        kind = f"{peer.rpartition(':')[0]} {reason}"
+        if self._seldom.may(kind, asyncio.get_running_loop().time()):
+            self._accept.on_refused(peer, reason)
 
     async def close(self) -> None:
         """Stops accepting; connections that were accepted live on."""
@@ -198,7 +266,22 @@ class Listener:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(self._loop_task, *self._tasks, return_exceptions=True)
+        self._threads.shutdown(wait=False)
         self._sock.close()
+
+
+def _cut(handle: socket.socket) -> None:
+    """Ends a connection under the hands of the thread that waits for it."""
+    with contextlib.suppress(OSError):
+        handle.shutdown(socket.SHUT_RDWR)
+
+
+def _reason(err: Exception) -> str:
+    if isinstance(err, ssl.SSLError):
+        return f"no TLS: {err.reason or err}"
+    if isinstance(err, TimeoutError):
+        return f"it took longer than {OPENING_S:g} s"
+    return getattr(err, "strerror", None) or str(err)
 
 
 async def _receive_exactly(sock: socket.socket, count: int) -> bytes:
@@ -212,12 +295,35 @@ async def _receive_exactly(sock: socket.socket, count: int) -> bytes:
     return data
 
 
-async def _receive_show(sock: socket.socket) -> Show:
-    """The frame with a ticket that opens a bulk connection; reads not one byte more."""
-    length = int.from_bytes(await _receive_exactly(sock, frames.HEADER), "big")
-    if length > frames.OPENING_LIMIT:
-        raise FrameError(f"frame of {length} bytes is over the bound of {frames.OPENING_LIMIT}")
-    return decode_show(await _receive_exactly(sock, length))
+def _open_bulk(
+    sock: socket.socket, tls: ssl.SSLContext | None
+) -> tuple[socket.socket, Show, Peer]:
+    """In a thread: the handshake, then the frame with a ticket; reads not one byte more."""
+    sock.settimeout(OPENING_S)
+    try:
+        peer = Peer()
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_side=True)
+            peer = peer_of(sock)
+        length = int.from_bytes(_exactly(sock, frames.HEADER), "big")
+        if length > frames.OPENING_LIMIT:
+            raise FrameError(f"frame of {length} bytes is over the bound of {frames.OPENING_LIMIT}")
+        show = decode_show(_exactly(sock, length))
+    except BaseException:
+        sock.close()
+        raise
+    sock.settimeout(None)
+    return sock, show, peer
+
+
+def _exactly(sock: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = sock.recv(count - len(data))
+        if not part:
+            raise EOFError("the connection ended in its opening")
+        data += part
+    return data
 
 
 def prompt(sock: socket.socket) -> None:
@@ -284,26 +390,52 @@ def listen_unix(path: str) -> socket.socket:
     return sock
 
 
-async def dial(host: str, port: int, preface: bytes, make: Callable[[], Link]) -> Link:
-    """Opens a control or stream connection.  Raises OSError, TimeoutError."""
+async def dial(
+    address: tuple[str, int], preface: bytes, make: Callable[[], Link], tls: ssl.SSLContext
+) -> Link:
+    """Opens a control or stream connection.  Raises OSError (ssl.SSLError, TimeoutError)."""
     loop = asyncio.get_running_loop()
-    with resolving(host):
-        async with asyncio.timeout(OPENING_S):
-            transport, link = await loop.create_connection(make, host, port)
-    prompt(transport.get_extra_info("socket"))
-    transport.write(preface)
+    async with asyncio.timeout(OPENING_S):
+        sock = await loop.run_in_executor(None, connect, address, preface)
+        sock.setblocking(False)
+        # The certificate says who it is; the host's name plays no part.
+        _, link = await loop.create_connection(
+            make, sock=sock, ssl=tls, server_hostname="", ssl_shutdown_timeout=CLOSING_S
+        )
     return link
 
 
-def dial_bulk(host: str, port: int, show: Show, timeout_s: float = OPENING_S) -> socket.socket:
-    """Opens a bulk connection, blocking, and shows the ticket.  Raises OSError."""
-    with resolving(host):
-        sock = socket.create_connection((host, port), timeout_s)
+def connect(address: tuple[str, int], preface: bytes) -> socket.socket:
+    """A blocking connection that has sent its preface.  Raises OSError."""
+    with resolving(address[0]):
+        sock = socket.create_connection(address, OPENING_S)
     try:
-        sock.settimeout(None)
         prompt(sock)
-        sock.sendall(BULK + frames.encode(encode_show(show)))
+        sock.sendall(preface)
     except OSError:
         sock.close()
         raise
+    return sock
+
+
+def dial_bulk(
+    address: tuple[str, int], show: Show, tls: ssl.SSLContext, expected: Callable[[Peer], None]
+) -> socket.socket:
+    """Opens a bulk connection, blocking, and shows the ticket to whom ``expected`` lets pass.
+
+    Raises OSError, and what ``expected`` raises.
+    """
+    plain = connect(address, BULK)
+    try:
+        sock = tls.wrap_socket(plain)
+    except OSError:
+        plain.close()
+        raise
+    try:
+        expected(peer_of(sock))
+        sock.sendall(frames.encode(encode_show(show)))
+    except BaseException:
+        sock.close()
+        raise
+    sock.settimeout(None)
     return sock

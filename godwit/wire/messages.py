@@ -149,6 +149,12 @@ class Measured(Message, frozen=True, tag="Measured"):
     tasks: dict[str, Usage] = {}
 
 
+class Renew(Message, frozen=True, tag="Renew"):
+    """My certificate grows old: here is a request for the next one (PEM)."""
+
+    request: bytes
+
+
 class Leaving(Message, frozen=True, tag="Leaving"):
     """This node stops now, on purpose; its tasks go on or have been ended, as it says."""
 
@@ -219,6 +225,9 @@ class Transfer(Message, frozen=True, tag="Transfer"):
     role: Literal["send", "receive"]
     path: bytes
     address: str = ""
+    #: sha256 of each certificate that the other end may show (two while it renews); none: it is
+    #: the master, which shows its own.
+    leaves: tuple[str, ...] = ()
 
 
 class Listening(Message, frozen=True, tag="Listening"):
@@ -267,6 +276,12 @@ class Dismiss(Message, frozen=True, tag="Dismiss"):
     order: int
 
 
+class Renewed(Message, frozen=True, tag="Renewed"):
+    """The next certificate (PEM); the one in use is good until it has been shown."""
+
+    certificate: bytes
+
+
 class Heard(Message, frozen=True, tag="Heard"):
     """The master got the Beat; so a node knows that its master is there."""
 
@@ -304,11 +319,11 @@ WINDOW = 256 * 1024
 Opening = Hello | Adopt | Welcome | Refuse
 FromNode = (
     Report | Changed | Rejected | Forgotten | Beat | Done | Measured | Leaving | Listening | Moved
-    | Copied
+    | Copied | Renew
 )
 FromMaster = (
     Launch | Signal | Pause | Forget | Measure | Erase | Transfer | Abandon | Follow | Unfollow
-    | Dismiss | Heard
+    | Dismiss | Heard | Renewed
 )
 StreamFromNode = Chunk | Ended
 StreamFromMaster = Credit

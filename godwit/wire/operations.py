@@ -188,6 +188,23 @@ class Register(Request, frozen=True, tag="Register"):
     host: str
     port: int
     name: str
+    #: The one-time code that the waiting node printed; not needed by a node of ours.
+    code: str = ""
+
+
+class MakeToken(Request, frozen=True, tag="MakeToken"):
+    """A token with which ``uses`` machines may join within ``ttl_s`` seconds."""
+
+    uses: int = 1
+    ttl_s: float = 3600.0
+    #: Only a node of this name; empty: any.
+    node: str = ""
+
+
+class Revoke(Request, frozen=True, tag="Revoke"):
+    """From now on this node's certificates are worth nothing here."""
+
+    node: str
 
 
 class Deregister(Request, frozen=True, tag="Deregister"):
@@ -285,6 +302,12 @@ class Ticket(Reply, frozen=True, tag="Ticket"):
     role: Literal["send", "receive"]
 
 
+class TokenMade(Reply, frozen=True, tag="TokenMade"):
+    """The token, which is kept nowhere."""
+
+    token: str
+
+
 class Progress(Reply, frozen=True, tag="Progress"):
     """Something on the way: a line, or bytes of a transfer."""
 
@@ -330,11 +353,11 @@ class Notice(Reply, frozen=True, tag="Notice"):
 Requests = (
     Attach | ListNodes | ListTasks | Execute | FollowLogs | Took | Cancel | SignalTasks
     | PauseTasks | ForgetTasks | AwaitTasks | MeasureUsage | EraseFile | Copy | Register
-    | Deregister | History | StopMaster
+    | Deregister | History | StopMaster | MakeToken | Revoke
 )
 Replies = (
     Attached | Nodes | Tasks | Launched | Output | OutputEnd | Usages | Ticket | Progress | CopyDone
-    | Events | Ok | Problem | Notice
+    | Events | Ok | Problem | Notice | TokenMade
 )
 
 #: Replies after which the final answer is still to come.

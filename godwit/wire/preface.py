@@ -13,6 +13,10 @@ CONTROL = b"gwC1"
 OPERATOR = b"gwO1"
 #: One transfer of a file or folder; one frame with a Show follows (godwit.bulk).
 BULK = b"gwB1"
+#: A machine with a token and no certificate (godwit.wire.joining).
+JOIN = b"gwJ1"
+#: A master that takes a machine which waits for one (godwit.wire.joining).
+ADOPT = b"gwA1"
 
 SIZE = 4
 

@@ -76,6 +76,8 @@ ROWS = (
     Command("files", "remove", "files:remove"),
     Command("nodes", "register", "nodes:register"),
     Command("nodes", "dereg", "nodes:dereg"),
+    Command("nodes", "token", "nodes:token"),
+    Command("nodes", "revoke", "nodes:revoke"),
     Command("leave", "exit quit", "leaving:exit_"),
     Command("leave", "detach", "leaving:detach"),
     Command("leave", "stop", "leaving:stop"),

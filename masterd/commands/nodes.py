@@ -1,9 +1,14 @@
 """Commands about nodes: use, register, dereg."""
 
 import re
+import sys
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
+from godwit.errors import UsageError
 from godwit.wire import operations as op
+from masterd import render
 from masterd.commands import asjson, asking
 from masterd.commands.asking import Given
 from masterd.commands.context import Context
@@ -41,22 +46,101 @@ def register(context: Context, given: Given) -> int:
 
     Usage: register [options] HOST PORT [NAME]
 
-    The clientd was started with --listen; NAME is the name it has, or HOST:PORT NAME.
+    The clientd was started with --listen; NAME is the name it has, or HOST:PORT NAME.  It printed
+    a one-time code at its start: on a terminal register asks for it, else it is taken from the
+    file or from $GODWIT_CODE.  A node that this master adopted before needs none.
 
     Options:
-      --json      As JSON: {"node"}.
-      -h, --help  Show this.
+      --code-file FILE  The code; - reads it from stdin.
+      --json            As JSON: {"node"}.
+      -h, --help        Show this.
 
     Examples:
       register 10.0.0.7 15441 web7
       register 10.0.0.7:15441 web7
     """
     host, port, name = _where(given["HOST"], given["PORT"], given["NAME"])
-    answer = context.master.ask(op.Register(0, host, port, name), op.Ok)
+    request = op.Register(0, host, port, name, _code(context, given["--code-file"]))
+    try:
+        answer = context.master.ask(request, op.Ok)
+    except UsageError as err:
+        if err.code != "code-needed" or not context.interactive:
+            raise
+        code = context.ask(f"Code of {render.printable(name)}: ").strip()
+        answer = context.master.ask(replace(request, code=code), op.Ok)
     if given["--json"]:
         context.line(asjson.dumps({"node": {"name": name, "address": f"{host}:{port}"}}))
     else:
         context.note(answer.text or f"{name} is registered")
+    return 0
+
+
+def _code(context: Context, path: str | None) -> str:
+    """The code that was given, if one was.  Raises UsageError."""
+    if path is None:
+        return context.environ.get("GODWIT_CODE", "").strip()
+    try:
+        if path == "-":
+            return sys.stdin.readline().strip() if sys.stdin else ""
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, UnicodeDecodeError) as err:
+        why = getattr(err, "strerror", None) or "no text"
+        raise UsageError(f"{path}: {why}", code="no-code") from err
+
+
+def token(context: Context, given: Given) -> int:
+    """Make a token with which a machine joins this cluster
+
+    Usage: token [options]
+
+    The token is printed once and kept nowhere.  On the machine that joins:
+      clientd --name NAME --master HOST:PORT --token-file FILE     (or GODWIT_TOKEN=...)
+
+    Options:
+      --uses N     So many machines may join with it [default: 1].
+      --ttl TIME   It is good for so long: 30m, 2h, 7d, or seconds [default: 1h].
+      --node NODE  Only for a machine that joins under this name.
+      --json       As JSON: {"token"}.
+      -h, --help   Show this.
+
+    Examples:
+      token
+      token --uses 5 --ttl 1d
+    """
+    ttl = asking.seconds(given["--ttl"], "--ttl")
+    uses = asking.whole(given["--uses"], "--uses", 1)
+    request = op.MakeToken(0, uses, ttl or 0.0, given["--node"] or "")
+    made = context.master.ask(request, op.TokenMade).token
+    context.line(asjson.dumps({"token": made}) if given["--json"] else made)
+    return 0
+
+
+def revoke(context: Context, given: Given) -> int:
+    """Make a node's certificate worthless, at once
+
+    Usage: revoke [options] NODE
+
+    Its connections end and it cannot come back without a new token.  What runs there runs on: to
+    end that, too, use dereg.  On a terminal it asks first.
+
+    Options:
+      -y, --yes   Do not ask.
+      --json      As JSON: {"node"}.
+      -h, --help  Show this.
+
+    Examples:
+      revoke web7
+    """
+    name = given["NODE"]
+    if not given["--yes"] and not context.confirm(f"Revoke {name}?"):
+        context.note("nothing was done")
+        return 1
+    answer = context.master.ask(op.Revoke(0, name), op.Ok)
+    if given["--json"]:
+        context.line(asjson.dumps({"node": {"name": name}}))
+    else:
+        context.note(answer.text)
     return 0
 
 

@@ -246,6 +246,7 @@ class Cluster:
         self.nodes[name] = Daemon(
             [
                 *PYTHON, "clientd", "--name", name, "--master", self.address,
+                "--token-file", self.token_file(),
                 "--state", str(self.top / name), "--logs", self.logs, *self._options, *options,
             ],
             self.top / f"{name}.err", self.environment(),
@@ -264,12 +265,30 @@ class Cluster:
         eventually(lambda: f"listening on 127.0.0.1:{port}" in daemon.text(), f"{name} listens")
         return "127.0.0.1", port
 
+    def code_file(self, name: str) -> str:
+        """A copy of the code that a node which waits for ``register`` asks for."""
+        copy = self.top / f"{name}.code"
+        if not copy.exists():
+            code = self.top / name / "agent" / "trust" / "code"
+            eventually(code.exists, f"the code of {name}")
+            copy.write_text(code.read_text())
+        return str(copy)
+
     def agent(self, name: str) -> int:
         """The pid of a node's agent."""
         return next(
             pid for pid in children(self.nodes[name].pid)
             if b"clientd.agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
         )
+
+    def token_file(self) -> str:
+        """A file with a token that lets any node join, made at first need."""
+        path = self.top / "token"
+        if not path.exists():
+            with self.client() as client:
+                request = op.MakeToken(0, uses=1000, ttl_s=3600.0)
+                path.write_text(client.ask(request, op.TokenMade).token)
+        return str(path)
 
     def kill_master(self) -> None:
         """kill -9."""

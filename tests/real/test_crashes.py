@@ -270,13 +270,16 @@ def test_a_node_that_waits_belongs_to_the_first_master_that_registers_it(tmp_pat
     second_top.mkdir()
     with Cluster(tmp_path, nodes=[]) as one, Cluster(second_top, nodes=[]) as second:
         host, port = one.start_waiting_node("web7")
-        wrong = one.godwit("register", host, port, "other")
+        code = ("--code-file", one.code_file("web7"))
+        without = one.godwit("register", host, port, "web7")
+        assert without.returncode == 1 and "its code is needed" in without.stderr
+        wrong = one.godwit("register", *code, host, port, "other")
         assert wrong.returncode == 1 and "web7" in wrong.stderr
-        done = one.godwit("register", host, port, "web7")
+        done = one.godwit("register", *code, host, port, "web7")
         assert (done.returncode, done.stderr) == (0, "web7 is registered\n")
         task = one.launch("web7", "sleep", "300")
 
-        refused = second.godwit("register", host, port, "web7")
+        refused = second.godwit("register", *code, host, port, "web7")
         assert refused.returncode == 1 and "belongs to another master" in refused.stderr
         assert second.states() == {}
         warning = "warning: refused the master at"
@@ -298,7 +301,9 @@ def test_a_node_that_waits_belongs_to_the_first_master_that_registers_it(tmp_pat
 
 def test_registering_where_nobody_listens_is_refused(tmp_path: Path) -> None:
     with Cluster(tmp_path, nodes=[]) as one:
-        done = one.godwit("register", "127.0.0.1", "1", "web7")
+        code = tmp_path / "code"
+        code.write_text(f"gwo1.{'0' * 64}.{'0' * 32}")
+        done = one.godwit("register", "--code-file", str(code), "127.0.0.1", "1", "web7")
         assert done.returncode == 1 and "127.0.0.1:1" in done.stderr
         assert one.states() == {}
 
