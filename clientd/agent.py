@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from typing import assert_never
 
 from clientd import actions as do
@@ -34,10 +35,13 @@ from godwit.errors import GodwitError, PeerError
 from godwit.log import Log
 from godwit.names import join_address, split_address
 from godwit.wire import frames, messages
-from godwit.wire.link import Accept, Link, Listener, Receive, dial, listen_tcp
+from godwit.wire.link import Accept, Link, Listener, Receive, dial, listen_tcp, reason_of
 from godwit.wire.preface import ADOPT, CONTROL
 from godwit.wire.session import Session
 from godwit.wire.trust import expect_master
+
+#: Seconds between two looks at the age of this node's certificate.
+RENEWALS_S = 3600.0
 
 
 class Shell:
@@ -61,6 +65,8 @@ class Shell:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
+        #: When this agent last asked for a certificate, monotonic seconds.
+        self._renewed_at = float("-inf")
         self.done: asyncio.Future[None] = self._loop.create_future()
 
     async def run(self) -> None:
@@ -111,13 +117,14 @@ class Shell:
         )
         self._transfers = Transfers(
             Roots(facts.roots or (b"/",), os.fsencode(os.path.join(facts.state, "files"))),
-            self._membership.trust, self._handle,
+            self._membership.trust, self._handle, self._on_refused,
         )
         self._core = Agent(self._identity(), random.random)
         load.take(0)
         if facts.listen:
             self._listen(*split_address(facts.listen))
             self._spawn(self._membership.wait())
+        self._spawn(self._keep_young())
 
     def _listen(self, host: str, port: int) -> None:
         assert self._transfers is not None
@@ -130,6 +137,7 @@ class Shell:
         self._listener = Listener(sock, Accept(
             {CONTROL: self._new_link}, self._on_accepted, self._transfers.on_bulk,
             tls=self._membership.trust.server, raw={ADOPT: self._membership.on_adopt},
+            on_refused=self._on_refused,
         ))
         port = sock.getsockname()[1]
         self._transfers.listens_on(self._listener, port)
@@ -162,7 +170,7 @@ class Shell:
         self._link_count += 1
         number = self._link_count
         link.number = number
-        self._links[number] = (link, session)
+        link.on_open = lambda: self._links.update({number: (link, session)})
         link.on_message = lambda message: self._handle(on.Received(number, message))
 
         def closed(reason: str) -> None:
@@ -173,8 +181,11 @@ class Shell:
         return link
 
     def _on_accepted(self, link: Link, preface: bytes, peer: str) -> None:
-        if not link.peer().is_master:
-            link.close("not a master")
+        try:
+            expect_master(link.peer())
+        except PeerError as err:
+            link.close(str(err))
+            self._on_refused(peer, str(err))
             return
         self._handle(on.LinkAccepted(link.number, peer))
         self._loop.call_later(5.0, self._drop_silent, link.number)
@@ -182,6 +193,9 @@ class Shell:
     def _drop_silent(self, number: int) -> None:
         if self._core is not None and number in self._core.strangers:
             self._links[number][0].close("said nothing")
+
+    def _on_refused(self, peer: str, reason: str) -> None:
+        self._log("warning", f"refused a connection from {peer}: {reason}")
 
     def _handle(self, event: on.Event) -> None:
         if self._core is None:
@@ -221,11 +235,10 @@ class Shell:
                     "stream": messages.decode_stream_from_master,
                 }[channel]
                 self._links[link][1].opened(decoder)
-                if channel == "control" and self._membership.is_old:
+                if channel == "control":
                     self._spawn(self._renew())
             case do.Install(certificate):
-                self._membership.install(certificate)
-                self._log("info", "this node's certificate was renewed")
+                self._install(certificate)
             case do.Close(link, reason):
                 if link in self._links:
                     self._links[link][0].close(reason)
@@ -284,19 +297,53 @@ class Shell:
         try:
             await self._membership.join(action.host, action.port)
             tls = self._membership.trust.client()
-            link = await dial((action.host, action.port), CONTROL, self._new_link, tls)
-            expect_master(link.peer())
+            await dial((action.host, action.port), CONTROL, partial(self._calling, action), tls)
         except (OSError, GodwitError) as err:  # TimeoutError and SSLError are OSErrors
-            reason = str(err) if isinstance(err, GodwitError) else err.strerror or "no answer"
-            self._handle(on.DialFailed(action.channel, f"{action.host}:{action.port}: {reason}"))
-            return
-        self._handle(on.LinkOpened(link.number, action.channel))
+            self._dial_failed(action, reason_of(err))
+
+    def _dial_failed(self, action: do.Dial, reason: str) -> None:
+        self._handle(on.DialFailed(action.channel, f"{action.host}:{action.port}: {reason}"))
+
+    def _calling(self, action: do.Dial) -> Link:
+        link = self._new_link()
+        known = link.on_open
+
+        def opened() -> None:
+            known()
+            try:
+                expect_master(link.peer())
+            except PeerError as err:
+                link.close(str(err))
+                self._dial_failed(action, str(err))
+                return
+            self._handle(on.LinkOpened(link.number, action.channel))
+
+        link.on_open = opened
+        return link
+
+    async def _keep_young(self) -> None:
+        """A connection may last longer than a certificate."""
+        while True:
+            await asyncio.sleep(RENEWALS_S)
+            await self._renew()
 
     async def _renew(self) -> None:
+        now = self._loop.time()
+        if not self._membership.is_old or now < self._renewed_at + RENEWALS_S / 2:
+            return
+        self._renewed_at = now
         try:
             self._handle(on.RequestMade(await self._membership.request()))
         except PeerError as err:
             self._log("warning", f"this node's certificate could not be renewed: {err}")
+
+    def _install(self, certificate: bytes) -> None:
+        try:
+            self._membership.install(certificate)
+        except (PeerError, OSError) as err:
+            self._log("warning", f"this node's certificate could not be renewed: {err}")
+        else:
+            self._log("info", "this node's certificate was renewed")
 
     def _local_host(self) -> str:
         """The address by which the master knows us, so that transfers listen there only."""

@@ -29,7 +29,7 @@ def join(folder: trust.Trust, name: str, host: str, port: int, token_text: str) 
     token = read_token(token_text)
     request, key = new_request(name)
     sock = connect((host, port), JOIN)
-    with trust.blind_client().wrap_socket(sock) as link:
+    with sock, trust.blind_client().wrap_socket(sock) as link:
         ca = joining.receive(link, joining.Cluster).ca
         if trust.pem_fingerprint(ca) != token.ca:
             raise PeerError("that is not the master this token is from")
@@ -38,9 +38,10 @@ def join(folder: trust.Trust, name: str, host: str, port: int, token_text: str) 
         trust.expect_master(trust.Peer("", uri_of(leaf or b"")))
         joining.send(link, joining.Join(token.id, token.secret, name, request))
         joined = joining.receive(link, joining.Joined)
+    trust.write_private(folder.path(papers.TOKEN_ID), token.id.encode())
     trust.write_private(folder.path(trust.CA), ca)
     # The certificate comes last: with it, this node is one.
-    trust.write_private(folder.path(trust.OWN), key + joined.certificate)
+    folder.take(key, joined.certificate)
 
 
 def wait(folder: trust.Trust, name: str) -> None:

@@ -9,15 +9,14 @@ import contextlib
 import hmac
 import os
 import socket
-import ssl
 import sys
 import time
 
 from clientd import papers
-from godwit.errors import PeerError, UsageError
+from godwit.errors import GodwitError, PeerError, UsageError
 from godwit.log import Log
 from godwit.wire import joining, trust
-from godwit.wire.tokens import read_code
+from godwit.wire.tokens import read_code, read_token
 
 #: A certificate of this age, seconds, is renewed; it is good for half as long again.
 RENEW_AFTER_S = 240 * 86400
@@ -33,14 +32,38 @@ class Membership:
         self._name = name
         self._token_file = token_file
         self._log = log
+        #: The last token that was new.
+        self._tried = ""
 
     # ---- by a token ------------------------------------------------------------------------
 
     async def join(self, host: str, port: int) -> None:
-        """Does nothing when this node has its certificate.  Raises PeerError."""
+        """Gets a certificate when this node has none, or has a token that is new to it.
+
+        So a node that was revoked comes back with a new token.  Raises PeerError.
+        """
         if not self.trust.complete:
-            await self._enrol("join", host, str(port), told=self._token())
-            self._log("info", "got this node's certificate from the master")
+            await self._join(host, port, self._token())
+        elif token := self._new_token():
+            self._tried = token
+            try:
+                await self._join(host, port, token)
+            except PeerError as err:
+                self._log("warning", f"the new token was of no use: {err}")
+
+    async def _join(self, host: str, port: int, token: str) -> None:
+        await self._enrol("join", host, str(port), told=token)
+        self._log("info", "got this node's certificate from the master")
+
+    def _new_token(self) -> str:
+        """The token, if there is one that was not used or tried; else nothing."""
+        known = ""
+        with contextlib.suppress(FileNotFoundError), open(self.trust.path(papers.TOKEN_ID)) as file:
+            known = file.read()
+        with contextlib.suppress(PeerError, UsageError):
+            token = self._token()
+            return "" if token == self._tried or read_token(token).id == known else token
+        return ""
 
     def _token(self) -> str:
         if self._token_file:
@@ -65,7 +88,12 @@ class Membership:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        _, said = await process.communicate(told.encode())
+        try:
+            _, said = await process.communicate(told.encode())
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
         if process.returncode:
             lines = said.decode("utf-8", "replace").strip().splitlines()
             raise PeerError(lines[-1] if lines else f"clientd.enrol exited {process.returncode}")
@@ -77,28 +105,28 @@ class Membership:
         if self.trust.complete:
             return
         path = self.trust.path(papers.CODE)
-        if not os.path.exists(path):
-            await self._enrol("wait")
-        with open(path, encoding="ascii") as file:
-            code = file.read().strip()
+        try:
+            if not os.path.exists(path):
+                await self._enrol("wait")
+            code = self._code()
+        except (GodwitError, OSError) as err:
+            self._log("severe", f"no master can take this node: {err}")
+            return
         # Not a line of the log: it is a secret.
         print(f"clientd {self._name}: waiting for a master; its `register` asks for this code "
               f"(also in {path}):\n{code}", file=sys.stderr, flush=True)
 
     def on_adopt(self, sock: socket.socket, peer: str) -> None:
-        """In a thread: a master wants this node."""
+        """In a thread: a master wants this node.  Raises GodwitError, OSError."""
         try:
-            self._on_adopt(sock, peer)
-        except (PeerError, OSError, UsageError) as err:
-            self._log("warning", f"refused the master at {peer}: {err}")
+            self._on_adopt(sock)
         finally:
             sock.close()
+        self._log("info", f"taken by the master at {peer}")
 
-    def _on_adopt(self, sock: socket.socket, peer: str) -> None:
+    def _on_adopt(self, sock: socket.socket) -> None:
         # Its own certificate is kept after the adoption, to say no with.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.load_cert_chain(self.trust.path(papers.ORPHAN))
+        context = self.trust.open_server(papers.ORPHAN)
         with context.wrap_socket(sock, server_side=True) as link:
             claim = joining.receive(link, joining.Claim)
             objection = self._objection(claim)
@@ -112,18 +140,21 @@ class Membership:
             self.install(joined.certificate)
             os.unlink(self.trust.path(papers.CODE))
             joining.send(link, joining.Taken())
-        self._log("info", f"taken by the master at {peer}")
 
     def _objection(self, claim: joining.Claim) -> joining.Refuse | None:
         if self.trust.complete:
             return joining.Refuse("taken", "this node belongs to another master already")
-        with open(self.trust.path(papers.CODE), encoding="ascii") as file:
-            code = read_code(file.read())
-        if not hmac.compare_digest(code.secret, claim.secret):
+        if not hmac.compare_digest(read_code(self._code()).secret, claim.secret):
             return joining.Refuse("bad-code", "that is not this node's code")
         if claim.name != self._name:
             return joining.Refuse("name", f"this node is called {self._name}")
         return None
+
+    def _code(self) -> str:
+        path = self.trust.path(papers.CODE)
+        trust.check_private(path)
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
 
     # ---- later -----------------------------------------------------------------------------
 
@@ -142,15 +173,21 @@ class Membership:
             return file.read()
 
     def install(self, certificate: bytes) -> None:
-        """The next certificate is there; connections from now on show it."""
-        with open(self.trust.path(papers.NEXT_KEY), "rb") as file:
-            key = file.read()
-        trust.write_private(self.trust.path(trust.OWN), key + certificate)
+        """The next certificate is there; connections from now on show it.
+
+        Raises PeerError when it is not what was asked for.
+        """
+        try:
+            with open(self.trust.path(papers.NEXT_KEY), "rb") as file:
+                key = file.read()
+        except FileNotFoundError as err:
+            raise PeerError("a certificate that nobody asked for") from err
+        self.trust.take(key, certificate)
         for used in (papers.NEXT_KEY, papers.REQUEST):
             os.unlink(self.trust.path(used))
 
     def give_up(self) -> None:
         """This node belongs to nobody any more."""
-        for name in (trust.OWN, trust.CA):
+        for name in (trust.OWN, trust.CA, papers.TOKEN_ID):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.trust.path(name))

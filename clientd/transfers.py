@@ -43,8 +43,11 @@ class _Work:
 class Transfers:
     """Runs transfers; ``report`` is called in the event loop."""
 
-    def __init__(self, roots: Roots, trust: Trust, report: Report):
+    def __init__(
+        self, roots: Roots, trust: Trust, report: Report, refused: Callable[[str, str], None]
+    ):
         self._roots = roots
+        self._refused = refused
         self._trust = trust
         self._report = report
         self._loop = asyncio.get_running_loop()
@@ -73,9 +76,10 @@ class Transfers:
         if self._listener is None:
             sock = listen_tcp(host, 0)
             self._port = sock.getsockname()[1]
-            self._listener = Listener(
-                sock, Accept({}, lambda *_: None, self.on_bulk, tls=self._trust.server)
-            )
+            self._listener = Listener(sock, Accept(
+                {}, lambda *_: None, self.on_bulk, tls=self._trust.server,
+                on_refused=self._refused,
+            ))
         return self._port
 
     def listens_on(self, listener: Listener, port: int) -> None:

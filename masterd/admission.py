@@ -13,13 +13,13 @@ from godwit.wire import operations as op
 from godwit.wire.tokens import Token, digest, matches
 from masterd import actions as do
 from masterd.history import History
-from masterd.registry import Node, Registry
+from masterd.registry import Node, Registry, State
 
 #: Most uses and longest life, seconds, of one token.
 MOST_USES = 10_000
 LONGEST_S = 366 * 24 * 3600
-#: Leaves kept for one name: the one in use and the next.
-LEAVES = 2
+#: Seconds between two renewals of one node's certificate.
+RENEWALS_S = 60.0
 
 
 class Admission:
@@ -34,7 +34,10 @@ class Admission:
         self._ca = ca
         self._secret = secret
         self.tokens: dict[str, do.KeepToken] = {}
+        #: By node: the leaf in use and, after a renewal, the next.
         self.leaves: dict[str, tuple[str, ...]] = {}
+        #: By node, monotonic seconds of its last renewal.
+        self._renewed: dict[str, float] = {}
 
     # ---- tokens ----------------------------------------------------------------------------
 
@@ -97,15 +100,20 @@ class Admission:
         if kept.node and kept.node != name:
             return "bad-name", f"the token is for {kept.node}"
         node = self._registry.nodes.get(name)
-        if node is not None and node.connected:
-            return "taken", f"another node is called {name} already"
+        if node is not None and (node.connected or (
+            node.state is not State.LEFT and not kept.node
+        )):
+            return "taken", (
+                f"another node is called {name} already; `dereg {name}` frees the name, and "
+                f"`token --node {name}` is for the same node once more"
+            )
         return None
 
     # ---- leaves ----------------------------------------------------------------------------
 
     def certified(self, asked: int, name: str, leaf: str, wall: float) -> Iterator[do.Action]:
         """A certificate was signed: it is recorded before it is handed out."""
-        self.leaves[name] = (*self.leaves.get(name, ()), leaf)[-LEAVES:]
+        self.leaves[name] = (*self.leaves.get(name, ())[:1], leaf)
         yield do.KeepLeaves(name, self.leaves[name])
         yield from self._history.add(
             wall, "info", f"certificate {leaf[:16]} made for {name}", node=name
@@ -116,6 +124,17 @@ class Admission:
     def knows(self, name: str, leaf: str) -> bool:
         """This certificate is this node's."""
         return leaf in self.leaves.get(name, ())
+
+    def renew(self, node: Node, request: bytes, now: float) -> Iterator[do.Action]:
+        """A node wants its next certificate; more often than it could need one, it gets none."""
+        due = self._renewed.get(node.name, float("-inf")) + RENEWALS_S
+        if node.control is not None and now >= due:
+            self._renewed[node.name] = now
+            yield do.Renew(node.control, node.name, request)
+
+    def is_somebodys(self, leaf: str) -> bool:
+        """Some node has this certificate."""
+        return any(leaf in leaves for leaves in self.leaves.values())
 
     def shown(self, name: str, leaf: str) -> Iterator[do.Action]:
         """The node uses this certificate now: older ones end."""
@@ -129,15 +148,19 @@ class Admission:
         if self.leaves.pop(name, None):
             yield do.KeepLeaves(name, ())
 
-    def revoke(self, node: Node, wall: float) -> Iterator[do.Action]:
-        """From now on; its connections end at once."""
-        self.leaves.pop(node.name, None)
-        yield do.KeepLeaves(node.name, ())
+    def revoke(self, name: str, wall: float) -> Iterator[do.Action]:
+        """From now on, with every token that could let the machine in again.
+
+        The records come first; the caller adds a Commit, and ends its connections.
+        """
+        self.leaves.pop(name, None)
+        yield do.KeepLeaves(name, ())
+        ended = [token for token in self.tokens.values() if token.node in ("", name)]
+        for token in ended:
+            del self.tokens[token.id]
+            yield do.DropToken(token.id)
+        tokens = f", and {len(ended)} join token{'' if len(ended) == 1 else 's'}" if ended else ""
         yield from self._history.add(
-            wall, "warning", f"{node.name} was revoked: its certificates are worth nothing here",
-            node=node.name, notice=True,
+            wall, "warning", f"{name} was revoked: its certificate is worth nothing here{tokens}",
+            node=name, notice=True,
         )
-        yield do.Commit()
-        for link in (node.control, node.stream):
-            if link is not None:
-                yield do.Close(link, "revoked")

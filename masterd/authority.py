@@ -10,6 +10,8 @@ import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 
 from godwit.errors import PeerError, Refused
 from godwit.wire import joining, trust
@@ -24,15 +26,28 @@ CA_KEY = "ca-key.pem"
 
 #: Gives an event to the core, in its loop.
 Tell = Callable[[on.Event], None]
-#: A number for a question, and where the core's answer to it will be.
-Ask = Callable[[], tuple[int, "Future[do.Admit | do.Deny]", "Future[None]"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a thread asks the core, by number, and where it waits for the answers."""
+
+    number: int
+    #: May it have a certificate?
+    verdict: "Future[do.Admit | do.Deny]" = field(default_factory=Future)
+    #: The certificate's hash is on the disk.
+    recorded: "Future[None]" = field(default_factory=Future)
+
+
+#: A new question, which the core can answer as long as the context lasts.
+Ask = Callable[[], AbstractContextManager[Question]]
 
 
 class Admissions:
     """Signs, joins, adopts."""
 
     def __init__(self, state: str, master: str, tell: Tell, ask: Ask):
-        """Raises StartError for a key that others may read."""
+        """Raises StartError for a key that others may read or that is no key."""
         self._master = master
         self._tell = tell
         self._ask = ask
@@ -55,13 +70,14 @@ class Admissions:
             request, key = new_request("master")
             certificate = authority.sign(request, f"{trust.MASTER}{self._master}", CA_DAYS)
             trust.write_private(folder.path(trust.OWN), key + certificate)
+        trust.check_private(folder.path(trust.OWN))
         return authority
 
-    def _certify(self, asked: int, recorded: "Future[None]", name: str, request: bytes) -> bytes:
+    def _certify(self, question: Question, name: str, request: bytes) -> bytes:
         """Signs; returns when the core has the leaf's hash on the disk."""
         certificate = self._authority.sign(request, f"{trust.NODE}{name}")
-        self._tell(on.Certified(asked, name, trust.pem_fingerprint(certificate)))
-        recorded.result(joining.OPENING_S)
+        self._tell(on.Certified(question.number, name, trust.pem_fingerprint(certificate)))
+        question.recorded.result(joining.OPENING_S)
         return certificate
 
     def _joined(self, certificate: bytes) -> joining.Joined:
@@ -70,20 +86,19 @@ class Admissions:
     # ---- in threads ------------------------------------------------------------------------
 
     def on_join(self, sock: socket.socket, peer: str) -> None:
-        """A machine with a token calls."""
-        with (
-            sock, contextlib.suppress(OSError, PeerError),
-            self.trust.open_server().wrap_socket(sock, server_side=True) as link,
-        ):
+        """A machine with a token calls.  Raises PeerError, OSError."""
+        with sock, self.trust.open_server().wrap_socket(sock, server_side=True) as link:
             joining.send(link, joining.Cluster(self._authority.pem))
             join = joining.receive(link, joining.Join)
-            asked, answer, recorded = self._ask()
-            self._tell(on.JoinAsked(asked, join.token, join.secret, join.name, peer))
-            verdict = answer.result(joining.OPENING_S)
-            if isinstance(verdict, do.Deny):
-                joining.send(link, joining.Refuse(verdict.code, verdict.text))
-                return
-            certificate = self._certify(asked, recorded, join.name, join.request)
+            with self._ask() as question:
+                self._tell(
+                    on.JoinAsked(question.number, join.token, join.secret, join.name, peer)
+                )
+                verdict = question.verdict.result(joining.OPENING_S)
+                if isinstance(verdict, do.Deny):
+                    joining.send(link, joining.Refuse(verdict.code, verdict.text))
+                    return
+                certificate = self._certify(question, join.name, join.request)
             joining.send(link, self._joined(certificate))
 
     def adopt(self, action: do.Adopt) -> None:
@@ -91,7 +106,7 @@ class Admissions:
         try:
             self._adopt(action)
         except ssl.SSLError as err:
-            self._failed(action.node, f"no TLS: {err.reason or err}")
+            self._failed(action.node, f"no TLS: {err.reason or err}; it may have a master already")
         except Refused as err:
             self._failed(action.node, str(err))
         except PeerError as err:
@@ -107,18 +122,17 @@ class Admissions:
     def _adopt(self, action: do.Adopt) -> None:
         code = read_code(action.code)
         sock = connect((action.host, action.port), ADOPT)
-        with trust.blind_client().wrap_socket(sock) as link:
+        with sock, trust.blind_client().wrap_socket(sock) as link:
             if trust.peer_of(link).leaf != code.leaf:
                 raise PeerError("it is not the node that printed this code")
             joining.send(link, joining.Claim(code.secret, self._master, action.node))
             request = joining.receive(link, joining.Request).request
-            asked, _, recorded = self._ask()
-            certificate = self._certify(asked, recorded, action.node, request)
+            with self._ask() as question:
+                certificate = self._certify(question, action.node, request)
             joining.send(link, self._joined(certificate))
             joining.receive(link, joining.Taken)
 
     def renew(self, action: do.Renew, send: Callable[[bytes], None]) -> None:
         """Signs a node's next certificate; ``send`` gets it when it is recorded."""
-        asked, _, recorded = self._ask()
-        with contextlib.suppress(PeerError, TimeoutError):
-            send(self._certify(asked, recorded, action.name, action.request))
+        with contextlib.suppress(PeerError, TimeoutError), self._ask() as question:
+            send(self._certify(question, action.name, action.request))

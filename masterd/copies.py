@@ -93,7 +93,7 @@ class Copies:
             yield from self._answered(copy, role, now)
 
         # Directly the other node shows its certificate, else the master its own.
-        leaves = self._shown_by(copy, OTHER[role]) if copy.direct else ()
+        leaves = self._leaves_of(copy.sides[OTHER[role]].node) if copy.direct else ()
         transfer = wire.Transfer(number, copy.ticket, role, side.path, address, leaves)
         yield from self._orders.send(
             side.node, transfer, number, now, then, within_s=float("inf"), wanted=wire.Copied
@@ -113,8 +113,8 @@ class Copies:
             address = join_address(node.peer_host, message.port)
             yield from self._order(copy, OTHER[role], address, now)
         else:
-            leaves = self._shown_by(copy, role)
-            yield do.DialBulk(node.host, message.port, Show(copy.ticket, role), leaves)
+            show = Show(copy.ticket, role)
+            yield do.DialBulk(node.host, message.port, show, self._leaves_of(node))
 
     def bulk_opened(self, bulk: int, show: Show, leaf: str) -> Iterator[do.Action]:
         """A side of a copy is here; with both, bytes flow.
@@ -123,7 +123,7 @@ class Copies:
         """
         copy = self._copies.get(show.ticket)
         if copy is None or copy.direct or show.role in copy.bulks or (
-            leaf not in (self._shown_by(copy, show.role) or ("",))
+            not self._may_show(copy, show.role, leaf)
         ):
             yield do.DropBulk(bulk)
             return
@@ -131,11 +131,13 @@ class Copies:
         if len(copy.bulks) == 2:
             yield do.Splice(copy.bulks["send"], copy.bulks["receive"])
 
-    def _shown_by(self, copy: Copy, role: Role) -> tuple[str, ...]:
-        """The certificates that the side of this role may show; none for the operator."""
-        return self._leaves.get(copy.sides[role].node.name, ("revoked",)) if (
-            role in copy.sides
-        ) else ()
+    def _leaves_of(self, node: Node) -> tuple[str, ...]:
+        return self._leaves.get(node.name, ())
+
+    def _may_show(self, copy: Copy, role: Role, leaf: str) -> bool:
+        """This certificate is right for who has this role; an operator has none."""
+        side = copy.sides.get(role)
+        return leaf in self._leaves_of(side.node) if side else not leaf
 
     def bulk_failed(self, ticket: str, reason: str) -> Iterator[do.Action]:
         """A node that waits for our call did not answer it."""

@@ -114,7 +114,7 @@ class Master:
             case on.Asked(operator, request):
                 yield from self._asked(operator, request)
             case on.LinkAccepted(link, peer, leaf):
-                yield from self.nodes.accepted(link, peer, leaf, now)
+                yield from self.nodes.accepted(link, peer, leaf, now, wall)
             case on.LinkOpened(link, node, channel, leaf):
                 yield from self.nodes.opened(link, node, channel, leaf, now)
             case on.JoinAsked(asked, token, secret, name, peer):
@@ -193,8 +193,8 @@ class Master:
                 yield from self.copies.listening(node, message, self._now)
             case wire.Moved():
                 yield from self.copies.moved(node, message)
-            case wire.Renew(request) if node.control is not None:
-                yield do.Renew(node.control, node.name, request)
+            case wire.Renew(request):
+                yield from self.admission.renew(node, request, self._now)
             case wire.Leaving():
                 yield from self.nodes.leaving(node, message, self._now, self._wall)
 
@@ -368,7 +368,7 @@ class Master:
             case op.MakeToken():
                 yield from self.admission.make_token(operator, request, self._wall)
             case op.Revoke(node=name):
-                yield from self._revoke(operator, request.id, self._node(name))
+                yield from self._revoke(operator, request.id, name)
 
     def _attach(self, operator: int, request: op.Attach) -> Iterator[do.Action]:
         if request.version != op.VERSION:
@@ -596,7 +596,7 @@ class Master:
             raise UsageError(
                 f"{request.name} is not a node of this cluster yet: its code is needed",
                 code="code-needed",
-                hint="clientd --listen prints it at its start; --code-file and GODWIT_CODE give it",
+                hint="clientd --listen prints it; --code-file FILE or GODWIT_CODE gives it",
             )
 
         def answer(code: str, text: str) -> Iterator[do.Action]:
@@ -609,10 +609,15 @@ class Master:
             request.name, request.host, request.port, request.code, answer, self._now
         )
 
-    def _revoke(self, operator: int, number: int, node: Node) -> Iterator[do.Action]:
-        yield from self.admission.revoke(node, self._wall)
-        text = f"{node.name} was taken off the list; what runs there runs on"
-        yield from self.nodes.left(node, self._wall, text)
+    def _revoke(self, operator: int, number: int, reference: str) -> Iterator[do.Action]:
+        """Also of a name that only has a certificate: it joined and never came."""
+        name = reference if reference in self.admission.leaves else self._node(reference).name
+        yield from self.admission.revoke(name, self._wall)
+        node = self.registry.nodes.get(name)
+        text = f"{name} was taken off the list; what runs there runs on"
+        if node is not None and node.state is not State.LEFT:
+            yield from self.nodes.left(node, self._wall, text)
+        yield do.Commit()
         yield do.Answer(operator, op.Ok(number, text))
 
     def _dismiss(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from godwit.names import is_node_name
+from godwit.seldom import Seldom
 from godwit.task.record import Task, signal_name
 from godwit.wire import messages as wire
 from masterd import actions as do
@@ -71,17 +72,34 @@ class Nodes:
         self._upon = upon
         #: By link, the oldest first.
         self._opening: dict[int, Opening] = {}
+        self._seldom = Seldom()
         #: Names being registered -> how to answer the operator.
         self._registering: dict[str, Answer] = {}
 
     # ---- a connection opens ----------------------------------------------------------------
 
-    def accepted(self, link: int, peer: str, leaf: str, now: float) -> Iterator[do.Action]:
-        """A node called."""
-        if len(self._opening) < OPENING_MOST:
+    def accepted(
+        self, link: int, peer: str, leaf: str, now: float, wall: float
+    ) -> Iterator[do.Action]:
+        """A node called; who shows a certificate that is no node's is not listened to."""
+        if not self._admission.is_somebodys(leaf):
+            reason = "that certificate is no node's of this cluster, or was revoked"
+            yield do.Send(link, wire.Refuse("certificate", reason))
+            yield do.Close(link, reason)
+            yield from self._stranger(peer, reason, now, wall)
+        elif len(self._opening) < OPENING_MOST:
             self._opening[link] = Opening(peer, now + OPENING_S, leaf)
         else:
             yield do.Close(link, "too many callers")
+
+    def _stranger(
+        self, peer: str, reason: str, now: float, wall: float, name: str = ""
+    ) -> Iterator[do.Action]:
+        """Nothing came of a connection; it is noted seldom, for it may come again and again."""
+        if self._seldom.may(f"{peer.rpartition(':')[0]} {name} {reason}", now):
+            yield from self._history.add(
+                wall, "warning", f"refused a node at {peer}: {reason}", node=name
+            )
 
     def opened(
         self, link: int, name: str, channel: Channel, leaf: str, now: float
@@ -152,23 +170,21 @@ class Nodes:
             return
         objection = self._objection(message, opening)
         if objection is not None:
-            yield from self._history.add(
-                wall, "warning", f"refused a node at {opening.peer}: {objection.text}",
-                node=message.name,
-            )
             yield do.Send(link, objection)
             yield do.Close(link, objection.text)
-            yield from self._failed(opening, objection.text, now, wall)
+            yield from self._failed(opening, objection.text, now, wall, _shown_name(message))
             return
         yield from self._admission.shown(message.name, opening.leaf)
         yield from self._welcome(link, message, opening, now, wall)
 
     def _failed(
-        self, opening: Opening, reason: str, now: float, wall: float
+        self, opening: Opening, reason: str, now: float, wall: float, name: str = ""
     ) -> Iterator[do.Action]:
         """Nothing came of a connection; if it was we who called, we call again."""
         if opening.called:
             yield from self.dial_failed(opening.called, opening.channel, reason, now, wall)
+        else:
+            yield from self._stranger(opening.peer, reason, now, wall, name)
 
     def _refused(
         self, link: int, opening: Opening, refusal: wire.Refuse, now: float, wall: float
@@ -285,11 +301,12 @@ class Nodes:
             return
         node, channel = found
         self._registry.disconnect(node, channel)
+        what = "connection" if channel == "control" else "stream"
+        if node.hearable:
+            yield from self._history.add(
+                wall, "info", f"{node.name} lost its {what} ({reason})", node=node.name
+            )
         if channel == "control":
-            if node.hearable:
-                yield from self._history.add(
-                    wall, "info", f"{node.name} lost its connection ({reason})", node=node.name
-                )
             yield from self._part(node, "the control connection is gone")
         yield from self.call(now)
 
@@ -437,6 +454,11 @@ def _holds_its_name(node: Node) -> bool:
     return node.connected or node.hearable or any(
         not task.status.ended for task in node.tasks.values()
     )
+
+
+def _shown_name(hello: wire.Hello) -> str:
+    """The name in a refused Hello, if it could be one."""
+    return hello.name if is_node_name(hello.name) else ""
 
 
 def describe_end(name: str, task: Task) -> str:

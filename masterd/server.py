@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
 from functools import partial
 from typing import assert_never
 
@@ -21,13 +20,22 @@ from godwit.log import Log
 from godwit.names import join_address, new_task_id
 from godwit.places import master_socket
 from godwit.wire import frames, messages, operations
-from godwit.wire.link import Accept, Link, Listener, dial, dial_bulk, listen_tcp, listen_unix
+from godwit.wire.link import (
+    Accept,
+    Link,
+    Listener,
+    dial,
+    dial_bulk,
+    listen_tcp,
+    listen_unix,
+    reason_of,
+)
 from godwit.wire.preface import CONTROL, JOIN, OPERATOR, Show
 from godwit.wire.session import Session
 from godwit.wire.trust import Peer, expect_leaf, peer_of
 from masterd import actions as do
 from masterd import events as on
-from masterd.authority import Admissions
+from masterd.authority import Admissions, Question
 from masterd.copies import OTHER
 from masterd.core import Chance, Identity, Master
 from masterd.registry import Node
@@ -51,9 +59,8 @@ class Server:
         self._links: dict[int, tuple[Link, Session]] = {}
         self._operators: dict[int, Link] = {}
         self._bulks: dict[int, socket.socket] = {}
-        #: Questions of machines that join: where their threads wait for the core's answers.
-        self._verdicts: dict[int, Future[do.Admit | do.Deny]] = {}
-        self._recorded: dict[int, Future[None]] = {}
+        #: Of threads that wait for the core's answers.
+        self._questions: dict[int, Question] = {}
         self._admissions: Admissions
         self._relays: set[tuple[socket.socket, socket.socket]] = set()
         self._listeners: list[Listener] = []
@@ -79,11 +86,12 @@ class Server:
             Listener(tcp, Accept(
                 {CONTROL: self._new_link}, self._on_link, self._on_bulk,
                 tls=self._admissions.trust.server, raw={JOIN: self._admissions.on_join},
+                on_refused=self._on_refused,
             )),
-            Listener(
-                listen_unix(master_socket(self._state)),
-                Accept({OPERATOR: self._new_operator}, self._on_operator, self._on_bulk),
-            ),
+            Listener(listen_unix(master_socket(self._state)), Accept(
+                {OPERATOR: self._new_operator}, self._on_operator, self._on_bulk,
+                on_refused=self._on_refused,
+            )),
         ]
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             self._loop.add_signal_handler(number, self._stop, signal.Signals(number).name)
@@ -188,7 +196,7 @@ class Server:
         link = Link(session.receive)
         number = self._number()
         link.number = number
-        self._links[number] = (link, session)
+        link.on_open = lambda: self._links.update({number: (link, session)})
         link.on_message = lambda message: self._handle(on.Received(number, message))
 
         def closed(reason: str) -> None:
@@ -220,18 +228,23 @@ class Server:
             self._log("warning", f"refused an operator of uid {link.peer_uid()}")
             link.close("not yours")
 
+    def _on_refused(self, peer: str, reason: str) -> None:
+        self._log("warning", f"refused a connection from {peer or 'this machine'}: {reason}")
+
     def _on_bulk(self, sock: socket.socket, show: Show, peer: Peer) -> None:
         number = self._number()
         self._bulks[number] = sock
         self._handle(on.BulkOpened(number, show, peer.leaf))
 
-    def _question(self) -> tuple[int, "Future[do.Admit | do.Deny]", "Future[None]"]:
-        """In a thread: a number, and where the answers to it will be."""
-        number = self._number()
-        verdict: Future[do.Admit | do.Deny] = Future()
-        recorded: Future[None] = Future()
-        self._verdicts[number], self._recorded[number] = verdict, recorded
-        return number, verdict, recorded
+    @contextlib.contextmanager
+    def _question(self) -> Iterator[Question]:
+        """In a thread."""
+        question = Question(self._number())
+        self._questions[question.number] = question
+        try:
+            yield question
+        finally:
+            del self._questions[question.number]
 
     # ---- actions out -----------------------------------------------------------------------
 
@@ -282,10 +295,11 @@ class Server:
             case do.KeepLeaves() | do.KeepToken() | do.DropToken():
                 self._store.put(action)
             case do.Admit(asked) | do.Deny(asked):
-                self._verdicts.pop(asked).set_result(action)
+                if question := self._questions.get(asked):
+                    question.verdict.set_result(action)
             case do.Hand(asked):
-                self._recorded.pop(asked).set_result(None)
-                self._verdicts.pop(asked, None)
+                if question := self._questions.get(asked):
+                    question.recorded.set_result(None)
             case do.Adopt():
                 self._in_thread(self._admissions.adopt, action)
             case do.Renew(link):
@@ -311,13 +325,21 @@ class Server:
     async def _dial(self, action: do.Dial) -> None:
         try:
             tls = self._admissions.trust.client()
-            link = await dial((action.host, action.port), CONTROL, self._new_link, tls)
+            await dial((action.host, action.port), CONTROL, partial(self._calling, action), tls)
         except OSError as err:  # TimeoutError and SSLError are some
-            reason = err.strerror or "no answer"
-            self._handle(on.DialFailed(action.node, action.channel, reason))
-            return
-        leaf = link.peer().leaf
-        self._handle(on.LinkOpened(link.number, action.node, action.channel, leaf))
+            self._handle(on.DialFailed(action.node, action.channel, reason_of(err)))
+
+    def _calling(self, action: do.Dial) -> Link:
+        link = self._new_link()
+        known = link.on_open
+
+        def opened() -> None:
+            known()
+            leaf = link.peer().leaf
+            self._handle(on.LinkOpened(link.number, action.node, action.channel, leaf))
+
+        link.on_open = opened
+        return link
 
     def _renewed(self, link: int, certificate: bytes) -> None:
         """In a thread."""
@@ -335,8 +357,7 @@ class Server:
                 self._admissions.trust.client(), partial(expect_leaf, action.leaves),
             )
         except (OSError, PeerError) as err:
-            reason = getattr(err, "strerror", None) or str(err) or "no answer"
-            self._later(self._handle, on.BulkFailed(ticket, reason))
+            self._later(self._handle, on.BulkFailed(ticket, reason_of(err)))
             return
         self._later(self._on_bulk, sock, action.show, peer_of(sock))
 

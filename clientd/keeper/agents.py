@@ -64,6 +64,7 @@ class Agent:
         self._unread.clear()
         self._cutter = frames.Frames(frames.LOCAL_LIMIT)
         self._first_words = self._greeting()
+        self._next_words()  # before anything else is told
         self._waiters[self.pid] = self.reap
         self._loop.watch(self._pidfd, lambda _: self.reap())
         self._loop.watch(self._socket.fileno(), self._on_ready, EPOLLIN | EPOLLOUT)

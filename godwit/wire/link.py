@@ -203,7 +203,7 @@ class Listener:
             await self._sort(sock, peer)
         except (OSError, GodwitError, EOFError) as err:  # TimeoutError and SSLError are OSErrors
             sock.close()
-            self._refused(peer, _reason(err))
+            self._refused(peer, reason_of(err))
 
     async def _sort(self, sock: socket.socket, peer: str) -> None:
         """Reads the preface and hands the connection to whom it is for."""
@@ -276,12 +276,15 @@ def _cut(handle: socket.socket) -> None:
         handle.shutdown(socket.SHUT_RDWR)
 
 
-def _reason(err: Exception) -> str:
+def reason_of(err: Exception) -> str:
+    """Why a connection did not come about, in words."""
+    if isinstance(err, ssl.SSLCertVerificationError):
+        return f"its certificate: {err.verify_message}"
     if isinstance(err, ssl.SSLError):
         return f"no TLS: {err.reason or err}"
     if isinstance(err, TimeoutError):
-        return f"it took longer than {OPENING_S:g} s"
-    return getattr(err, "strerror", None) or str(err)
+        return "no answer in time"
+    return getattr(err, "strerror", None) or str(err) or "no answer"
 
 
 async def _receive_exactly(sock: socket.socket, count: int) -> bytes:

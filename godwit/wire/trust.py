@@ -29,8 +29,11 @@ def fingerprint(der: bytes) -> str:
 
 
 def pem_fingerprint(pem: bytes) -> str:
-    """sha256 of the first certificate of a PEM file, hex."""
-    return fingerprint(ssl.PEM_cert_to_DER_cert(pem.decode("ascii")))
+    """sha256 of a certificate in PEM, hex.  Raises PeerError for what is none."""
+    try:
+        return fingerprint(ssl.PEM_cert_to_DER_cert(pem.decode("ascii")))
+    except ValueError as err:
+        raise PeerError("not a certificate") from err
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,22 @@ class Trust:
         context.verify_mode = ssl.CERT_REQUIRED
         return self._load(context)
 
-    def open_server(self) -> ssl.SSLContext:
-        """Accepts those who have no certificate yet, and shows its own with the CA's."""
+    def take(self, key: bytes, certificate: bytes) -> None:
+        """Makes this the own certificate.  Raises PeerError when it is not this key's."""
+        path = self.path(OWN) + ".next"
+        write_private(path, key + certificate)
+        try:
+            _context(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path)
+        except ssl.SSLError as err:
+            os.unlink(path)
+            raise PeerError("that certificate is not for this node's key") from err
+        os.replace(path, self.path(OWN))
+
+    def open_server(self, own: str = OWN) -> ssl.SSLContext:
+        """Accepts those who have no certificate yet, and shows one of its own."""
         context = _context(ssl.PROTOCOL_TLS_SERVER)
         context.num_tickets = 0
-        self._load_own(context)
+        self._load_own(context, own)
         return context
 
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
@@ -108,9 +122,9 @@ class Trust:
         context.load_verify_locations(self.path(CA))
         return context
 
-    def _load_own(self, context: ssl.SSLContext) -> None:
-        check_private(self.path(OWN))
-        context.load_cert_chain(self.path(OWN))
+    def _load_own(self, context: ssl.SSLContext, own: str = OWN) -> None:
+        check_private(self.path(own))
+        context.load_cert_chain(self.path(own))
 
 
 def _context(protocol: int) -> ssl.SSLContext:
@@ -145,3 +159,8 @@ def write_private(path: str, data: bytes) -> None:
     finally:
         os.close(fd)
     os.replace(path + ".new", path)
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

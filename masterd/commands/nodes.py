@@ -121,8 +121,9 @@ def revoke(context: Context, given: Given) -> int:
 
     Usage: revoke [options] NODE
 
-    Its connections end and it cannot come back without a new token.  What runs there runs on: to
-    end that, too, use dereg.  On a terminal it asks first.
+    Its connections end and it cannot come back without a new token: those that it could have seen
+    (made for any node, or for this one) end with it.  What runs there runs on: to end that, too,
+    use dereg first.  On a terminal it asks first.
 
     Options:
       -y, --yes   Do not ask.
