@@ -18,6 +18,7 @@ PACKAGES = ("godwit", "clientd", "masterd")
 PURE = [
     "godwit.errors",
     "godwit.names",
+    "godwit.seldom",
     "godwit.task.lifecycle",
     "godwit.task.record",
     "godwit.wire.frames",
