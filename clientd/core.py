@@ -30,7 +30,7 @@ from clientd.keeper import orders
 from clientd.keeper.news import batches
 from godwit.names import split_address
 from godwit.task.lifecycle import Status
-from godwit.task.record import Task, Usage
+from godwit.task.record import Spec, Task, Usage
 from godwit.wire import messages as wire
 
 #: A master that says nothing for this long, seconds, is called anew.
@@ -46,6 +46,12 @@ BACKOFF_MOST_S = 15.0
 STRANGERS_MOST = 64
 #: Code of the refusal that a second master gets.
 TAKEN = "taken"
+
+
+#: What the node answers.
+_NUMBERED = (
+    wire.Signal, wire.Pause, wire.Forget, wire.Measure, wire.Erase, wire.Transfer, wire.Dismiss,
+)
 
 
 class Relation(Enum):
@@ -136,6 +142,12 @@ class Agent:
     orphan_since: float = 0.0
     children: Usage = Usage()
     measuring: list[wire.Measure] = field(default_factory=list)
+    #: Orders of the master's present connection that are not answered yet: numbers begin anew
+    #: with each master, so an answer goes to nobody but who asked.
+    asked: set[int] = field(default_factory=set)
+    #: Launches that the keeper was told of and has not told of: a Report names them, or the
+    #: master would take them for lost.
+    starting: dict[str, Spec] = field(default_factory=dict)
     dismissed: bool = False
 
     def __post_init__(self) -> None:
@@ -185,19 +197,21 @@ class Agent:
             case on.LoadTaken(load):
                 yield from self._to_master(wire.Beat(load, self.children))
             case on.UsageTaken(order, children, usage):
-                yield from self._to_master(wire.Measured(order, children, usage))
+                yield from self._answer(order, wire.Measured(order, children, usage))
             case on.FollowEnded(stream):
                 self._unfollow(stream)
             case on.WorkProgressed(order, done, total):
-                yield from self._to_master(wire.Moved(order, done, total))
+                if order in self.asked:
+                    yield from self._to_master(wire.Moved(order, done, total))
             case on.PortOpened(order, port):
-                yield from self._to_master(wire.Listening(order, port))
+                if order in self.asked:
+                    yield from self._to_master(wire.Listening(order, port))
             case on.Copied(order, size, files, path, warnings):
-                yield from self._to_master(wire.Copied(order, size, files, path, warnings))
+                yield from self._answer(order, wire.Copied(order, size, files, path, warnings))
             case on.RequestMade(request):
                 yield from self._to_master(wire.Renew(request))
             case on.WorkEnded(order, code, text):
-                yield from self._to_master(wire.Done(order, code, text))
+                yield from self._answer(order, wire.Done(order, code, text))
 
     # ---- the keeper ------------------------------------------------------------------------
 
@@ -214,16 +228,18 @@ class Agent:
             case orders.Changed(tasks):
                 yield from self._changed(tasks)
             case orders.Rejected(task, code, text):
+                self.starting.pop(task, None)
                 yield from self._to_master(wire.Rejected((task,), code, text))
-                for stream in tuple(self.readers.get(task, ())):
-                    self._unfollow(stream)
+                yield from self._drop_readers(task)
             case orders.Forgotten(tasks):
                 for task in tasks:
+                    self.starting.pop(task, None)
                     self.tasks.pop(task, None)
+                    yield from self._drop_readers(task)
                 yield do.DropLogTimes(tasks)
                 yield from self._to_master(wire.Forgotten(tasks))
             case orders.Acted(order, code, text):
-                yield from self._to_master(wire.Done(order, code, text))
+                yield from self._answer(order, wire.Done(order, code, text))
             case orders.Measured(children):
                 self.children = children
                 waiting, self.measuring = self.measuring, []
@@ -235,6 +251,7 @@ class Agent:
 
     def _changed(self, tasks: tuple[Task, ...]) -> Iterator[do.Action]:
         for task in tasks:
+            self.starting.pop(task.id, None)
             self.tasks[task.id] = task
         yield from self._to_master(wire.Changed(tasks))
         for task in tasks:
@@ -321,6 +338,8 @@ class Agent:
 
     def _apart(self, was_joined: bool, reason: str, now: float) -> Iterator[do.Action]:
         self.beat_at = float("inf")
+        self.asked.clear()
+        self.measuring.clear()
         self.suitor = ""
         if was_joined:
             self.orphan_since = now
@@ -382,7 +401,8 @@ class Agent:
         yield from self._call(now)
 
     def _report(self) -> Iterator[do.Action]:
-        *most, final = [*batches(self.tasks.values())] or [()]
+        begun = [Task(spec) for task, spec in self.starting.items() if task not in self.tasks]
+        *most, final = [*batches([*self.tasks.values(), *begun])] or [()]
         for batch in most:
             yield from self._to_master(wire.Report(batch, last=False))
         yield from self._to_master(wire.Report(final))
@@ -391,6 +411,12 @@ class Agent:
         """Sends on the control link, if we are joined; the next Report makes up for it if not."""
         if self.control.relation is Relation.JOINED and self.control.link is not None:
             yield do.Send(self.control.link, message)
+
+    def _answer(self, order: int, message: wire.Message) -> Iterator[do.Action]:
+        """Answers an order, once, on the connection on which it came."""
+        if order in self.asked:
+            self.asked.remove(order)
+            yield from self._to_master(message)
 
     # ---- the master: what it asks ----------------------------------------------------------
 
@@ -422,6 +448,8 @@ class Agent:
             yield do.Close(link, f"{type(message).__name__} is not how a master greets")
 
     def _asked(self, message: wire.Message) -> Iterator[do.Action]:
+        if isinstance(message, _NUMBERED):
+            self.asked.add(message.order)
         match message:
             case wire.Heard():
                 pass
@@ -467,6 +495,7 @@ class Agent:
         )
         for stream, task in zip(launch.streams, launch.tasks, strict=False):
             self._follow(wire.Follow(stream, task, live=True))
+        self.starting.update((s.task, s) for s in specs if s.task not in self.tasks)
         yield do.Tell(orders.Start(specs))
 
     # ---- following logs --------------------------------------------------------------------
@@ -483,6 +512,12 @@ class Agent:
             if not readers:
                 del self.readers[followed.request.task]
 
+    def _drop_readers(self, task: str) -> Iterator[do.Action]:
+        """There is no such task, or no more: the master knows it from us."""
+        for stream in tuple(self.readers.get(task, ())):
+            self._unfollow(stream)
+            yield do.DropFollow(stream)
+
     @staticmethod
     def _writes(task: Task) -> bool:
         """More output may come."""
@@ -496,8 +531,12 @@ class Agent:
         if link is None or self.stream.relation is not Relation.JOINED:
             return
         if task is None:
-            # A launch under way: its Changed or Rejected decides.  A foreign id never comes here,
-            # for the master knows what we reported.
+            # A launch under way: its Changed or Rejected decides.  Else it was forgotten just now.
+            if followed.request.task not in self.starting:
+                self._unfollow(stream)
+                yield do.Send(link, wire.Ended(
+                    stream, followed.request.offset, "forgotten", "the task was removed"
+                ))
             return
         followed.started = True
         request = followed.request
