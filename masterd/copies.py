@@ -81,6 +81,8 @@ class Copies:
     def _relay(self, copy: Copy, now: float) -> Iterator[do.Action]:
         """Every node calls the master, or is called by it."""
         for role, side in copy.sides.items():
+            if copy.ticket not in self._copies:
+                return  # the first could not be asked
             yield from self._order(copy, role, "" if side.node.called else "master", now)
 
     def _order(self, copy: Copy, role: Role, address: str, now: float) -> Iterator[do.Action]:
@@ -169,8 +171,9 @@ class Copies:
         if copy.direct and role == "send" and _code(side) == "unreachable":
             yield from self._go_round(copy, now)
             return
-        waits_for_sender = copy.direct and not copy.sides["send"].order
-        if all(side.answer for side in copy.sides.values()) or (waits_for_sender and _code(side)):
+        # Before both are here, the other waits for one that does not come.
+        alone = not copy.sides["send"].order if copy.direct else len(copy.bulks) < len(copy.sides)
+        if all(side.answer for side in copy.sides.values()) or (alone and _code(side)):
             yield from self._finish(copy)
         elif _code(side):
             # The other side sees the connection end and says so; unless there never was one.

@@ -247,11 +247,12 @@ class Master:
         for task in [t for t in node.tasks.values() if t.id not in node.reporting]:
             if task.status is Status.STARTING:
                 if not self.launches.is_waiting(task.id):
-                    reason = "it never reached the node"
+                    # What was recorded last may have been lost with an earlier master.
+                    reason = f"{node.name} has no record of it: never started, or removed since"
                     yield from self._update(
-                        node, replace(task, status=Status.FAILED, reason=reason)
+                        node, replace(task, status=Status.UNKNOWN, reason=reason)
                     )
-            elif task.status is not Status.FAILED:
+            elif task.status is not Status.UNKNOWN or task.pid is not None:
                 yield from self._forget(node, task.id)
         node.reporting.clear()
 
@@ -359,7 +360,7 @@ class Master:
                 chosen = [n for n in self._nodes(nodes) if n.state is not State.LEFT]
                 yield from self._dismiss(
                     operator, request.id, chosen,
-                    lambda: iter((do.Answer(operator, op.Ok(request.id)),)),
+                    lambda: iter((do.Commit(), do.Answer(operator, op.Ok(request.id)))),
                 )
             case op.History():
                 yield from self._history(operator, request)
@@ -590,6 +591,8 @@ class Master:
                 hint=f"`dereg {request.name}` frees the name",
             )
 
+        if self.nodes.is_registering(request.name):
+            raise UsageError(f"{request.name} is being registered already", code="exists")
         if request.code:
             read_code(request.code)
         elif request.name not in self.admission.leaves:
@@ -603,6 +606,7 @@ class Master:
             if code:
                 yield do.Answer(operator, op.Problem(request.id, code, text))
             else:
+                yield do.Commit()
                 yield do.Answer(operator, op.Ok(request.id, f"{request.name} is registered"))
 
         yield from self.nodes.register(

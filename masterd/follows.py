@@ -241,10 +241,7 @@ class Follows:
             return
         for reading in [r for r in self._readings.values() if task.id in r.unsettled]:
             reading.unsettled.discard(task.id)
-            if task.status is Status.FAILED and task.id in reading.open:
-                yield from self._end(reading.open[task.id], "failed", task.reason)
-            else:
-                yield from self._finish_if_complete(reading)
+            yield from self._finish_if_complete(reading)
 
     def forgotten(self, task: str, code: str, text: str) -> Iterator[do.Action]:
         """A task and its log are gone."""

@@ -152,6 +152,10 @@ class Nodes:
                 node=node.name,
             )
 
+    def is_registering(self, name: str) -> bool:
+        """An operator waits for its answer."""
+        return name in self._registering
+
     def is_opening(self, link: int) -> bool:
         return link in self._opening
 
@@ -214,6 +218,8 @@ class Nodes:
         if opening.called not in ("", hello.name):
             return wire.Refuse("name", f"called as {opening.called}, answered as {hello.name}")
         known = self._registry.nodes.get(hello.name)
+        if opening.called and (known is None or not known.called):
+            return wire.Refuse("left", f"{opening.called} was deregistered meanwhile")
         if known is not None and known.node not in ("", hello.node) and _holds_its_name(known):
             return wire.Refuse(
                 "taken",
@@ -399,7 +405,7 @@ class Nodes:
         node.host, node.port = host, port
         node.address = f"{host}:{port}"
         self._registering[name] = answer
-        node.calls["control"] = Call(at=now, under_way=bool(code))
+        node.calls = {"control": Call(at=now, under_way=bool(code)), "stream": Call()}
         if code:
             yield do.Adopt(name, host, port, code)
         else:

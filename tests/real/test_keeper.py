@@ -288,6 +288,39 @@ def test_a_log_without_a_record_says_that_the_id_has_run(keeping: Keeping) -> No
     assert keeping.log(spec.task) == b"precious"
 
 
+def test_the_newest_remote_commands_are_kept_and_older_ones_go_with_their_logs(
+    keeping: Keeping,
+) -> None:
+    plain = keeping.start("true")
+    specs = tuple(keeping.spec("true", oneoff=True) for _ in range(203))
+    keeping.agent.send(orders.Start(specs))
+    forgotten: set[str] = set()
+    while len(forgotten) < 3:
+        forgotten |= set(keeping.agent.word(orders.Forgotten).tasks)
+    assert len(keeping.agent.tasks) == 201 and plain in keeping.agent.tasks
+    logs = {f"{task}.log" for task in keeping.agent.tasks}
+    assert set(os.listdir(keeping.logs)) == {*logs, "clientd.log"}
+
+
+@pytest.mark.parametrize("limit", [20, 26])
+def test_without_descriptors_launches_are_refused_and_ends_still_come_back_true(
+    tmp_path: Path, limit: int
+) -> None:
+    few = ("/usr/bin/prlimit", f"--nofile={limit}:{limit}")
+    with Keeping(tmp_path, command=few) as keeping:
+        specs = tuple(keeping.spec("sh", "-c", f"sleep 0.2; exit {i}") for i in range(30))
+        keeping.agent.send(orders.Start(specs))
+        told: dict[str, str] = {}
+        while len(told) + len(keeping.agent.tasks) < len(specs):
+            if isinstance(word := keeping.agent.next(), orders.Rejected):
+                told[word.task] = word.code
+        assert told and keeping.agent.tasks and set(told.values()) <= {"EMFILE", "containment"}
+        for code, spec in enumerate(specs):
+            if spec.task not in told:
+                assert keeping.end_of(spec.task).exit_code == code
+        assert keeping.end_of(keeping.start("true")).exit_code == 0
+
+
 # ---- as another user ------------------------------------------------------------------------
 
 
@@ -588,6 +621,18 @@ def test_leftovers_are_found_again_and_can_be_ended(each_way: Keeping) -> None:
     assert not of_task(task)
 
 
+def test_what_an_adopted_task_leaves_behind_is_said(each_way: Keeping) -> None:
+    gate = Gate(each_way)
+    task = each_way.start("sh", "-c", f"{FAMILY}; {gate.wait}; exit 7")
+    eventually(lambda: len(of_task(task)) == 5, "the family")
+    each_way.kill()
+    each_way.run()
+    gate.open()
+    assert each_way.end_of(task).reason.endswith(adoption.left_text(4))
+    assert each_way.signal(task, 9, whole=True).code == ""
+    assert not of_task(task)
+
+
 def test_a_task_that_was_paused_stays_paused(each_way: Keeping) -> None:
     task = each_way.start("sleep", "100")
     each_way.ask(orders.Pause, task)
@@ -670,7 +715,7 @@ def run(keeping: Keeping, *options: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_a_second_clientd_on_the_same_state_folder_is_refused(keeping: Keeping) -> None:
-    second = run(keeping, "--name", "b", "--listen", "127.0.0.1:0", "--state", str(keeping.state),
+    second = run(keeping, "--name", "b", "--listen", "127.0.0.1:1", "--state", str(keeping.state),
                  "--logs", str(keeping.top))
     assert (second.returncode, second.stdout) == (1, "")
     assert second.stderr == (
