@@ -21,6 +21,12 @@ PR_SET_CHILD_SUBREAPER = 36
 GRACE_S = 1.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("godwit")
+    group.addoption("--seeds", type=int, default=2000, help="seeds that the simulator tries")
+    group.addoption("--seed", type=int, help="the one seed that the simulator plays again")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
