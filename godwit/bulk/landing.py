@@ -15,7 +15,7 @@ from collections.abc import Callable
 from godwit.bulk import names
 from godwit.bulk.ends import READ, Spot
 from godwit.bulk.faults import naming, shown
-from godwit.bulk.present import Begun, Kept, present, refuse_folder
+from godwit.bulk.present import Begun, Kept, present, replaceable
 from godwit.bulk.staging import Leftovers, Staged, stage
 from godwit.bulk.tree import Descent, Parts
 from godwit.bulk.words import Entry
@@ -117,7 +117,7 @@ class Landing:
         temporary = names.named_partial(name, secrets.token_hex(8))
         with naming(self.path(entry)):
             folder = self._descent.folder(tuple(above))
-            refuse_folder(folder, name)
+            replaceable(folder, name)
             os.symlink(entry.link, temporary, dir_fd=folder)
             try:
                 times = entry.mtime_ns, entry.mtime_ns

@@ -37,22 +37,28 @@ def present(
 ) -> Kept | Begun | None:
     """What there is of the file ``entry``, read and digested.
 
-    Raises OSError; EEXIST when a folder has the file's name.
+    Raises OSError; EEXIST when what has the file's name cannot be replaced.
     """
-    found = refuse_folder(folder, name)
+    found = replaceable(folder, name)
     if found and entry.size and _is_like(found, entry):
         return _kept(folder, name, entry, buffer)
     return _begun(folder, name, entry, buffer)
 
 
-def refuse_folder(folder: int, name: bytes) -> os.stat_result | None:
-    """What has this name now, if anything.  Raises OSError; EEXIST when that is a folder."""
+def replaceable(folder: int, name: bytes) -> os.stat_result | None:
+    """What has this name now, if anything: a file or a link.
+
+    Raises OSError; EEXIST for anything else.  A device that became a plain file, /dev/null say,
+    would be the end of many a program.
+    """
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(found.st_mode):
         raise OSError(errno.EEXIST, "is a folder, which only a folder can be copied onto")
+    if not (stat.S_ISREG(found.st_mode) or stat.S_ISLNK(found.st_mode)):
+        raise OSError(errno.EEXIST, "is there and is no file; not replaced by one")
     return found
 
 
