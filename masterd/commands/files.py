@@ -17,6 +17,11 @@ from masterd.commands.context import Context
 
 #: The code of a connection that ended before the copy did (godwit.bulk.faults).
 CUT = "cut"
+#: Codes of what ends a copy that goes on later; the second is of a node that went away
+#: (masterd.orders).
+BROKEN_OFF = frozenset({CUT, "lost"})
+#: Once it was broken off, a node that is not back yet is waited for.
+NOT_BACK = BROKEN_OFF | {"unreachable"}
 #: Pauses, seconds, before a copy that was cut is taken up again.
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 #: Seconds the master has to say why a connection for a copy was cut.
@@ -88,13 +93,16 @@ def absolute(it: op.Place) -> op.Place:
 
 def _copied(context: Context, request: op.Copy, bar: bulk.Progress) -> bulk.Summary:
     """One copy, taken up again after a cut connection.  Raises UsageError."""
+    passing = BROKEN_OFF
     for pause in PAUSES_S:
         try:
             return _attempt(context.master, request, bar)
         except UsageError as err:
-            if err.code != CUT:
+            if err.code not in passing:
                 raise
-        context.note("the connection was cut: the copy goes on from there")
+        if passing is BROKEN_OFF:
+            context.note("the connection was cut: the copy goes on from there")
+        passing = NOT_BACK
         time.sleep(pause)
     return _attempt(context.master, request, bar)
 
