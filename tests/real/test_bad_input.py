@@ -278,7 +278,6 @@ def test_a_person_who_types_nonsense_keeps_the_prompt(
 
 
 def test_strangers_at_the_port_end_only_their_own_connection(two: Cluster, task: str) -> None:
-    import socket
 
     host, _, port = two.address.rpartition(":")
     for junk in (
