@@ -14,7 +14,8 @@ from clientd.keeper import orders
 from clientd.keeper.agents import Agent
 from clientd.keeper.birth import Born
 from clientd.keeper.news import batches
-from clientd.keeper.tasks import Tasks, Tools
+from clientd.keeper.tasks import Tasks
+from clientd.keeper.tools import Tools
 from clientd.keeper.watch import usage
 from godwit.errors import TaskError
 from godwit.task.record import signal_name
@@ -43,9 +44,9 @@ class Keeper:
     """One clientd's keeper, from its start to its stop."""
 
     def __init__(self, tools: Tools, tasks: Tasks, facts: orders.Facts, born: Born):
-        self._tools = tools
         self._loop = tools.loop
-        self._log = tools.log
+        self._register = tools.register
+        self._log = tools.register.log
         self._tasks = tasks
         self._facts = facts
         self._born = born
@@ -58,19 +59,19 @@ class Keeper:
         """Till it was told to stop, and has."""
         self.agent.start()
         while self._phase is not Phase.LEAVING or self.agent.is_there:
-            self._loop.turn(wait=not self._tasks.is_launching)
-            if self._tasks.is_launching:
-                self._tasks.launch_some()
+            self._loop.turn(wait=not self._tasks.launches)
+            if self._tasks.launches:
+                self._tasks.launches.start_some()
             self._stop_sooner()
             self._tasks.settle()
-            for word in self._tools.news.take(self._tools.ledger.tasks):
+            for word in self._register.take_news():
                 self.agent.tell(word)
             self.agent.flush()
 
     def _first_words(self) -> Iterator[orders.Word]:
         """What a new agent is told: all, as it is when the agent gets that far."""
         yield self._facts
-        known = self._tools.ledger.tasks
+        known = self._register.tasks
         names = list(known)
         for batch in batches(known[name] for name in names if name in known):
             yield orders.Known(batch, last=False)
@@ -81,7 +82,7 @@ class Keeper:
     def _obey(self, order: orders.Order) -> None:
         match order:
             case orders.Start(specs) if self._phase is Phase.RUNNING:
-                self._tasks.accept(specs)
+                self._tasks.launches.accept(specs)
             case orders.Start(specs):
                 for spec in specs:
                     self._tell(orders.Rejected(spec.task, "stopping", "this node is stopping"))
@@ -101,7 +102,7 @@ class Keeper:
                 self.stop(reason or "told to stop", end_tasks)
 
     def _tell(self, word: orders.Word) -> None:
-        self._tools.news.word(word)
+        self._register.tell(word)
 
     def _each(self, order: int, tasks: tuple[str, ...], act: Callable[[str], str | None]) -> None:
         """Does something to each task; the answer has the first fault's code."""
@@ -155,7 +156,7 @@ class Keeper:
         if self._phase is not Phase.RUNNING:
             return
         self._reason = reason
-        self._tasks.withdraw_pending("this node is stopping")
+        self._tasks.launches.withdraw_all("this node is stopping")
         occupied = self._tasks.occupied()
         verb = "ending" if end_tasks else "leaving"
         self._log("info", f"stopping: {reason}; {verb} {len(occupied)} tasks", tasks=occupied)

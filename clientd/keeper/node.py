@@ -11,12 +11,13 @@ from clientd.keeper.containment import Containment
 from clientd.keeper.journal import Journal
 from clientd.keeper.keeper import Keeper
 from clientd.keeper.loop import Loop
-from clientd.keeper.news import News
 from clientd.keeper.orders import Facts
 from clientd.keeper.records import Based, Ledger
+from clientd.keeper.register import Register
 from clientd.keeper.settings import Settings
 from clientd.keeper.spawn import Place, Spawner
-from clientd.keeper.tasks import Tasks, Tools
+from clientd.keeper.tasks import Tasks
+from clientd.keeper.tools import Tools
 from godwit import __version__
 from godwit.errors import StartError
 from godwit.log import Level, Log
@@ -90,16 +91,8 @@ def contain(settings: Settings) -> tuple[Cgroups | None, str]:
 
 def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     journal = Journal(os.path.join(settings.state, "journal"))
-    records, trouble = journal.load()
-    ledger = Ledger()
-    senseless = ledger.replay(records)
-    if trouble:
-        log("warning", trouble)
-    if senseless:
-        log("warning", f"{senseless} records of the journal made no sense and were skipped")
+    ledger = recall(journal, log)
     cgroups, without = contain(settings)
-    # Where an earlier keeper was started from may be gone: a login session's cgroup, say.
-    ledger.bases = dict.fromkeys(filter(os.path.isdir, ledger.bases))
     if cgroups:
         ledger.apply(based := Based(cgroups.base))
         journal.append(based)
@@ -108,19 +101,32 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
         settings.name, mark_of(settings), os.path.join(settings.logs, settings.name), files,
         born.files, born.own_files,
     )
-    tools = Tools(
-        Loop(), log, journal, ledger, Spawner(place), Containment(cgroups), News(), facts.boot, {}
-    )
+    containment, register = Containment(cgroups), Register(journal, ledger, log)
+    tools = Tools(Loop(), register, Spawner(place), containment, facts.boot, {})
     say_hello(settings, facts, log)
     os.chdir("/")  # what we are in cannot be unmounted
     tasks = Tasks(tools)
-    tasks.adopt(tools.containment.survey(ledger.bases, place.mark))
-    tasks.compact()
+    tasks.adopt(containment.survey(ledger.bases, place.mark))
+    register.compact()
     settle_memory()
     Keeper(tools, tasks, facts, born).run()
     journal.close()
-    tools.containment.close()
+    containment.close()
     log("info", "stopped")
+
+
+def recall(journal: Journal, log: Log) -> Ledger:
+    """What the journal says.  Raises StartError."""
+    records, trouble = journal.load()
+    ledger = Ledger()
+    senseless = ledger.replay(records)
+    if trouble:
+        log("warning", trouble)
+    if senseless:
+        log("warning", f"{senseless} records of the journal made no sense and were skipped")
+    # Where an earlier keeper was started from may be gone: a login session's cgroup, say.
+    ledger.bases = dict.fromkeys(filter(os.path.isdir, ledger.bases))
+    return ledger
 
 
 def facts_of(settings: Settings, uncontained: str) -> Facts:

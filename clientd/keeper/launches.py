@@ -1,0 +1,91 @@
+"""Launches: accepted durably, then started a few in each turn of the loop."""
+
+import os
+import resource
+import time
+from collections import deque
+from collections.abc import Iterable
+
+from clientd.keeper import processes
+from clientd.keeper.records import Started
+from clientd.keeper.tools import Tools
+from clientd.keeper.watch import Root, Watch
+from godwit.errors import TaskError
+from godwit.names import is_task_id
+from godwit.task.record import Spec
+
+#: Launches in one turn of the loop, so that exits and orders never wait for long.
+BATCH = 32
+
+
+class Launches:
+    """Accepted tasks that wait for their turn."""
+
+    def __init__(self, tools: Tools, watch: Watch):
+        self._register = tools.register
+        self._spawner = tools.spawner
+        self._containment = tools.containment
+        self._boot = tools.boot
+        self._watch = watch
+        self._pending: deque[Spec] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._pending)
+
+    def accept(self, specs: Iterable[Spec]) -> None:
+        """Takes launches; an id that was seen before is told of, and never started again."""
+        fresh: dict[str, Spec] = {}
+        for spec in specs:
+            if not is_task_id(spec.task):
+                self._register.reject(spec.task, "bad-id", f"{spec.task!r} is no task id")
+            elif not self._register.tell_again(spec.task):
+                fresh.setdefault(spec.task, spec)
+        if fresh and self._register.accept(tuple(fresh.values())):
+            self._pending.extend(fresh.values())
+
+    def withdraw(self, task: str) -> None:
+        """It is not wanted any more, if it has not started yet."""
+        self._pending = deque(spec for spec in self._pending if spec.task != task)
+
+    def withdraw_all(self, why: str) -> None:
+        while self._pending:
+            self._register.refuse(self._pending.popleft().task, "stopping", why)
+
+    def start_some(self) -> None:
+        """Starts the next few."""
+        many = len(self._pending) >= BATCH
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        try:
+            for _ in range(min(BATCH, len(self._pending))):
+                self._start(self._pending.popleft(), many, peak)
+        finally:
+            self._containment.leave()
+            os.chdir("/")
+
+    def _start(self, spec: Spec, many: bool, peak: int) -> None:
+        task = spec.task
+        try:
+            pid = self._spawn(spec, many)
+        except TaskError as err:
+            self._containment.leave()
+            self._containment.clear(task)
+            self._register.refuse(task, err.code, str(err))
+            return
+        # Not waited for: it is there, if only as a zombie.
+        process = processes.look(pid)
+        ticks = process.start_ticks if process else 0
+        log = self._spawner.log_path(task)
+        self._register.note(Started(task, pid, ticks, self._boot, log, time.time()), task)
+        self._watch.add(Root(task, pid, ticks, True, peak))
+        self._register.say("started", f"{task} (pid {pid})")
+
+    def _spawn(self, spec: Spec, many: bool) -> int:
+        try:
+            cgroup = self._containment.enter(spec.task, many)
+        except OSError as err:
+            raise TaskError("containment", f"its cgroup: {err.strerror}") from err
+        try:
+            return self._spawner.spawn(spec, cgroup)
+        finally:
+            if cgroup >= 0:
+                os.close(cgroup)

@@ -1,0 +1,23 @@
+"""What the parts of a keeper share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from clientd.keeper.containment import Containment
+from clientd.keeper.loop import Loop
+from clientd.keeper.register import Register
+from clientd.keeper.spawn import Spawner
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What tasks are kept with; one of each."""
+
+    loop: Loop
+    register: Register
+    spawner: Spawner
+    containment: Containment
+    #: This boot of the machine.
+    boot: str
+    #: Who waits for which of our children that are no task's.
+    others: dict[int, Callable[[], None]]
