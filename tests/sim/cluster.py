@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CHAOS_S = 25.0
 #: More than the longest pause between two calls, a launch's time, a silence and a long ending.
 SETTLE_S = 60.0
+CODE = f"gwo1.{'0' * 64}.{'0' * 32}"
 
 
 class Cluster:
@@ -179,7 +180,7 @@ class Cluster:
         """Someone registers each node that waits, until it is."""
         for name, node in self.nodes.items():
             if node.listens:
-                self.operators[0].ask(op.Register(1_000_000, "10.0.0.2", 15441, name))
+                self.operators[0].ask(op.Register(1_000_000, "10.0.0.2", 15441, name, CODE))
                 self.world.at(1.5, self._register_again, name)
 
     def _register_again(self, name: str) -> None:
@@ -187,7 +188,7 @@ class Cluster:
         if known is None or not known.called or known.state is State.LEFT:
             operator = self.operators[0]
             number = operator._number()
-            operator.ask(op.Register(number, "10.0.0.2", 15441, name))
+            operator.ask(op.Register(number, "10.0.0.2", 15441, name, CODE))
         self.world.at(4.0, self._register_again, name)
 
     def _calm_down(self) -> None:

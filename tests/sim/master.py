@@ -27,7 +27,12 @@ _OPENED = {
 }
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
-Record = do.KeepFact | do.KeepNode | do.DropNode | do.KeepTask | do.DropTask | do.KeepEvent
+Record = (
+    do.KeepFact | do.KeepNode | do.DropNode | do.KeepLeaves | do.KeepTask | do.DropTask
+    | do.KeepEvent
+)
+#: The certificate that every node shows here, when the master has it on its list.
+LEAF = ""
 
 
 @dataclass
@@ -36,6 +41,7 @@ class Disk:
 
     facts: dict[str, str] = field(default_factory=dict)
     nodes: dict[str, do.KeepNode] = field(default_factory=dict)
+    leaves: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tasks: dict[str, tuple[str, Task]] = field(default_factory=dict)
 
     def apply(self, record: Record) -> None:
@@ -46,6 +52,8 @@ class Disk:
                 self.nodes[name] = record
             case do.DropNode(name):
                 self.nodes.pop(name, None)
+            case do.KeepLeaves(name, leaves):
+                self.leaves[name] = leaves
             case do.KeepTask(node, task):
                 self.tasks[task.id] = (node, task)
             case do.DropTask(task):
@@ -78,11 +86,15 @@ class MasterProcess(Process):
         dice = self.world.dice
         if "master" not in self.disk.facts:
             self.disk.facts["master"] = "m1"
-        identity = Identity(self.disk.facts["master"], "10.0.0.1:15440", "0", 1, "/m")
+        identity = Identity(self.disk.facts["master"], "10.0.0.1:15440", "0", 1, "/m", "ca")
         core = Master(identity, Chance(
             dice.random, lambda: "".join(dice.choices(_ALPHABET, k=8)),
-            lambda: f"{dice.getrandbits(256):064x}",
+            lambda: f"{dice.getrandbits(256):064x}", lambda count: "0" * 2 * count,
         ))
+        # Those that call by themselves joined before this story begins.
+        joined = {name: (LEAF,) for name, node in self.cluster.nodes.items() if not node.listens}
+        kept = {**joined, **self.disk.leaves}
+        core.admission.leaves = {name: leaves for name, leaves in kept.items() if leaves}
         for known in self.disk.nodes.values():
             node = Node(known.name, known.node, host=known.host, port=known.port)
             if known.host:
@@ -222,8 +234,14 @@ class MasterProcess(Process):
             case do.DropTask(task):
                 self.cluster.dropped.add(task)
                 self._put(action)
-            case do.KeepNode() | do.KeepTask() | do.KeepFact():
+            case do.KeepNode() | do.KeepTask() | do.KeepFact() | do.KeepLeaves():
                 self._put(action)
+            case do.Adopt():
+                self.later(self.world.between(0.001, 0.2), self._adopt, action.node)
+            case do.Hand():
+                pass
+            case do.Admit() | do.Deny() | do.Renew() | do.KeepToken() | do.DropToken():
+                raise AssertionError(f"nobody asked for {action}")
             case do.DialBulk(_, port, show):
                 self.later(self.world.between(0.001, 0.2), self._dial_bulk, port, show)
             case do.Splice(one, other):
@@ -236,6 +254,14 @@ class MasterProcess(Process):
                 raise AssertionError("a Commit is performed by _perform")
             case _:
                 assert_never(action)
+
+    def _adopt(self, node: str) -> None:
+        """The node has the code right; it may be lost before it has its certificate."""
+        self.handle(on.Certified(0, node, LEAF))
+        if self.world.bad_luck(0.2):
+            self.handle(on.DialFailed(node, "control", "connection reset"))
+        else:
+            self.later(self.world.between(0.001, 0.2), self.handle, on.Adopted(node))
 
     def _dial_bulk(self, port: int, show: object) -> None:
         side = self.cluster.ports.pop(port, None)
