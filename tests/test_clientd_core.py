@@ -404,9 +404,49 @@ def test_an_order_is_passed_on(message: m.Message, action: do.Action) -> None:
 
 
 @pytest.mark.parametrize(("event", "message"), ANSWERS)
-def test_an_answer_is_sent_if_there_is_a_master(event: on.Event, message: m.Message) -> None:
-    assert joined()(event) == sent(message)
+def test_an_answer_goes_to_the_master_who_asked(event: on.Event, message: m.Message) -> None:
+    driver = joined()
+    driver.hear(m.Transfer(1, "t", "send", b"/x"))
+    assert driver(event) == sent(message)
+    driver(on.LinkClosed(CONTROL, "reset"))
+    driver.tick()
+    driver.join()
+    if not isinstance(message, m.Rejected):
+        assert driver(event) == []
     assert Driver()(event) == []
+
+
+def test_an_order_is_answered_once() -> None:
+    driver = joined()
+    driver.hear(m.Erase(1, b"/x"))
+    assert driver(on.WorkEnded(1)) == sent(m.Done(1))
+    assert driver(on.WorkEnded(1)) == [] and not driver.agent.asked
+
+
+def test_a_launch_that_the_keeper_has_not_told_of_is_reported() -> None:
+    driver = joined()
+    driver.hear(m.Launch(Spec("", (b"true",)), ("aaaaaaaa", "bbbbbbbb", "cccccccc")))
+    driver.tell(orders.Rejected("bbbbbbbb", "ENOENT", "no"))
+    driver.tell(orders.Changed((task("cccccccc"),)))
+    driver(on.LinkClosed(CONTROL, "reset"))
+    driver.tick()
+    begun = Task(Spec("aaaaaaaa", (b"true",)))
+    assert do.Send(CONTROL, m.Report((task("cccccccc"), begun))) in driver.join()
+
+
+def test_a_follow_of_what_is_not_there_any_more_ends() -> None:
+    driver = joined()
+    assert driver.hear(m.Follow(4, "aaaaaaaa", offset=9, live=True)) == [
+        do.DropFollow(4),
+        *sent(m.Ended(4, 9, "forgotten", "the task was removed"), link=STREAM),
+    ]
+    assert not driver.agent.follows and not driver.agent.readers
+
+
+def test_certificates_are_passed_on() -> None:
+    driver = joined()
+    assert driver(on.RequestMade(b"csr")) == sent(m.Renew(b"csr"))
+    assert driver.hear(m.Renewed(b"pem")) == [do.Install(b"pem")]
 
 
 def test_a_launch_starts_each_id_with_its_index() -> None:

@@ -11,12 +11,15 @@ from typing import TypeVar
 
 import pytest
 
+from godwit.errors import PeerError
 from godwit.wire import frames
 from godwit.wire import link as links
 from godwit.wire import messages as m
 from godwit.wire.link import Accept, Link, Listener, dial, dial_bulk, listen_tcp, listen_unix
 from godwit.wire.preface import BULK, CONTROL, OPERATOR, Show, encode_show
 from godwit.wire.session import Session
+from godwit.wire.trust import Peer, Trust, expect_master
+from tests.certificates import Issuer
 
 #: Seconds after which something that should happen has not.
 PATIENCE_S = 5.0
@@ -28,10 +31,12 @@ class Side:
     """One end: collects what its links say, and how they ended."""
 
     def __init__(self) -> None:
+        self.tls: Trust | None = None
         self.links: list[Link] = []
         self.said: list[m.Message] = []
         self.ended: list[str] = []
-        self.bulks: list[tuple[socket.socket, Show, str]] = []
+        self.bulks: list[tuple[socket.socket, Show, Peer]] = []
+        self.refused: list[str] = []
         self.met: list[tuple[bytes, str]] = []
         self._news = asyncio.Event()
 
@@ -47,6 +52,8 @@ class Side:
             {CONTROL: self.make, OPERATOR: self.make},
             lambda link, preface, peer: self._note(self.met, (preface, peer)),
             lambda *bulk: self._note(self.bulks, bulk),
+            self.tls.server if self.tls else None,
+            on_refused=lambda peer, reason: self._note(self.refused, reason),
         )
 
     def _note(self, where: list[T], what: T) -> None:
@@ -61,12 +68,13 @@ class Side:
 
 
 class Ground:
-    """A listener on a loopback port, and raw callers."""
+    """A listener on a loopback port, and raw callers; with ``tls``, or in clear."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: Trust | None) -> None:
         sock = listen_tcp("127.0.0.1", 0)
         self.port: int = sock.getsockname()[1]
         self.side = Side()
+        self.side.tls = tls
         self.listener = Listener(sock, self.side.accept())
         self.callers: list[socket.socket] = []
 
@@ -86,7 +94,7 @@ class Ground:
         for sock in (*self.callers, *(bulk[0] for bulk in self.side.bulks)):
             sock.close()
         await self.listener.close()
-        await self.side.until(lambda: len(self.side.ended) == len(self.side.links))
+        await self.side.until(lambda: len(self.side.ended) == len(self.side.met))
 
 
 async def heard(sock: socket.socket) -> bytes:
@@ -99,9 +107,9 @@ async def heard(sock: socket.socket) -> bytes:
     return data
 
 
-def run(test: Callable[[Ground], Awaitable[None]]) -> None:
+def run(test: Callable[[Ground], Awaitable[None]], tls: Trust | None = None) -> None:
     async def main() -> None:
-        ground = Ground()
+        ground = Ground(tls)
         try:
             await test(ground)
         finally:
@@ -114,24 +122,31 @@ def framed(*messages: m.Message) -> bytes:
     return b"".join(frames.encode(m.encode(message)) for message in messages)
 
 
-def test_a_dialled_link_carries_messages_both_ways() -> None:
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Trust:
+    """The certificate of a node, for both ends."""
+    return Issuer().folder(tmp_path_factory.mktemp("trust") / "own", "godwit:node:n1")
+
+
+def test_a_dialled_link_carries_messages_both_ways(own: Trust) -> None:
     async def test(ground: Ground) -> None:
         us = Side()
-        link = await dial("127.0.0.1", ground.port, CONTROL, us.make)
+        link = await dial(("127.0.0.1", ground.port), CONTROL, us.make, own.client())
         link.send(m.encode(HELLO))
         await ground.side.until(lambda: ground.side.said == [HELLO])
         assert ground.side.met[0][0] == CONTROL and ground.side.met[0][1].startswith("127.0.0.1:")
         ground.side.links[0].send(m.encode(m.Welcome("m")), m.encode(m.Refuse("x", "y")))
         await us.until(lambda: us.said == [m.Welcome("m"), m.Refuse("x", "y")])
-        assert link.local_host() == "127.0.0.1"
+        assert link.local_host() == "127.0.0.1" and link.peer().uri == "godwit:node:n1"
         link.close("done")
         link.close("again")
         await us.until(lambda: us.ended == ["done"])
         await ground.side.until(lambda: ground.side.ended == ["closed by the other end"])
         link.send(m.encode(HELLO))
         assert link.peer_uid() == -1 and link.local_host() == "127.0.0.1"
+        assert link.peer() == Peer()
 
-    run(test)
+    run(test, own)
 
 
 def test_preface_and_hello_may_come_byte_by_byte() -> None:
@@ -211,21 +226,26 @@ def test_a_bulk_connection_is_handed_over_with_no_byte_taken() -> None:
         await ground.call(BULK, frames.encode(encode_show(show)) + b"the first bytes")
         await ground.side.until(lambda: ground.side.bulks)
         (sock, shown, peer) = ground.side.bulks[0]
-        assert shown == show and peer.startswith("127.0.0.1:") and sock.getblocking()
+        assert shown == show and peer == Peer() and sock.gettimeout() is None
         assert sock.recv(100) == b"the first bytes"
 
     run(test)
 
 
-def test_dialling_bulk_shows_the_ticket() -> None:
+def test_dialling_bulk_shows_the_ticket_to_whom_it_should(own: Trust) -> None:
     async def test(ground: Ground) -> None:
-        show = Show("t", "receive")
-        sock = await asyncio.to_thread(dial_bulk, "127.0.0.1", ground.port, show)
+        show, address = Show("t", "receive"), ("127.0.0.1", ground.port)
+        met: list[Peer] = []
+        sock = await asyncio.to_thread(dial_bulk, address, show, own.client(), met.append)
         ground.callers.append(sock)
         await ground.side.until(lambda: ground.side.bulks)
-        assert ground.side.bulks[0][1] == show and sock.gettimeout() is None
+        assert ground.side.bulks[0][1:] == (show, met[0]) and sock.gettimeout() is None
+        with pytest.raises(PeerError, match="no master"):
+            await asyncio.to_thread(dial_bulk, address, show, own.client(), expect_master)
+        await ground.side.until(lambda: ground.side.refused)
+        assert len(ground.side.bulks) == 1
 
-    run(test)
+    run(test, own)
 
 
 def test_closing_the_listener_ends_openings_and_not_links() -> None:
@@ -307,19 +327,19 @@ def test_after_a_close_nothing_more_is_heard() -> None:
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".org"])
-def test_a_name_no_dns_can_hold_is_an_oserror(host: str) -> None:
+def test_a_name_no_dns_can_hold_is_an_oserror(host: str, own: Trust) -> None:
     async def test() -> None:
         with pytest.raises(OSError, match="no name of a host"):
-            await dial(host, 1, CONTROL, Side().make)
+            await dial((host, 1), CONTROL, Side().make, own.client())
 
     asyncio.run(test())
     with pytest.raises(OSError, match="no name of a host"):
-        dial_bulk(host, 1, Show("t", "send"))
+        dial_bulk((host, 1), Show("t", "send"), own.client(), expect_master)
     with pytest.raises(OSError, match="no name of a host"):
         listen_tcp(host, 0)
 
 
-def test_nobody_there_is_an_oserror() -> None:
+def test_nobody_there_is_an_oserror(own: Trust) -> None:
     sock = listen_tcp("127.0.0.1", 0)
     port = sock.getsockname()[1]
     with pytest.raises(OSError, match="in use"):
@@ -328,11 +348,20 @@ def test_nobody_there_is_an_oserror() -> None:
 
     async def test() -> None:
         with pytest.raises(ConnectionRefusedError):
-            await dial("127.0.0.1", port, CONTROL, Side().make)
+            await dial(("127.0.0.1", port), CONTROL, Side().make, own.client())
 
     asyncio.run(test())
     with pytest.raises(ConnectionRefusedError):
-        dial_bulk("127.0.0.1", port, Show("t", "send"))
+        dial_bulk(("127.0.0.1", port), Show("t", "send"), own.client(), expect_master)
+
+
+def test_who_shows_no_certificate_is_refused_with_a_reason(own: Trust) -> None:
+    async def test(ground: Ground) -> None:
+        await ground.call(CONTROL + framed(HELLO))
+        await ground.side.until(lambda: ground.side.refused)
+        assert "TLS" in ground.side.refused[0] and not ground.side.met
+
+    run(test, own)
 
 
 def test_a_unix_socket_may_have_a_long_path_and_knows_its_caller(tmp_path: Path) -> None:

@@ -32,10 +32,12 @@ REQUESTS: list[tuple[op.Request, dict[str, object]]] = [
      {"place": {"path": b"/\xff", "node": "n1"}, "recursive": True}),
     (op.Copy(1, op.Place(b"x"), op.Place(b"y", "n1")),
      {"source": {"path": b"x"}, "target": {"path": b"y", "node": "n1"}}),
-    (op.Register(1, "h", 5, "n1"), {"host": "h", "port": 5, "name": "n1"}),
+    (op.Register(1, "h", 5, "n1", "c"), {"host": "h", "port": 5, "name": "n1", "code": "c"}),
     (op.Deregister(1, "@a,b"), {"nodes": "@a,b"}),
     (op.History(1, "n1", 5, live=True), {"about": "n1", "limit": 5, "live": True}),
     (op.StopMaster(1, deregister=True), {"deregister": True}),
+    (op.MakeToken(1, 2, 60.0, "n1"), {"uses": 2, "ttl_s": 60.0, "node": "n1"}),
+    (op.Revoke(1, "n1"), {"node": "n1"}),
 ]
 REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
     (op.Attached(1, "m", "h:1", "0", 5, "/s"),
@@ -59,6 +61,7 @@ REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
     (op.Problem(1, "code", "no", exit_status=2),
      {"code": "code", "message": "no", "exit_status": 2}),
     (op.Notice(1, EVENT), {"event": LINE}),
+    (op.TokenMade(1, "gw1"), {"token": "gw1"}),
 ]
 
 

@@ -43,10 +43,12 @@ def path(tmp_path: Path) -> Path:
 def test_everything_put_is_there_at_the_next_start(path: Path) -> None:
     keep(
         path, do.KeepFact("master", "m"), do.KeepNode("n1", "id", "h", 5),
+        do.KeepLeaves("n1", ("ab", "cd")), do.KeepToken("id", "digest", 3, 1e9, "n1"),
         do.KeepTask("n1", TASK), do.KeepEvent(EVENT),
     )
     assert kept(path) == Kept(
-        {"master": "m"}, [do.KeepNode("n1", "id", "h", 5)], [do.KeepTask("n1", TASK)], [EVENT]
+        {"master": "m"}, [do.KeepNode("n1", "id", "h", 5)], [do.KeepLeaves("n1", ("ab", "cd"))],
+        [do.KeepToken("id", "digest", 3, 1e9, "n1")], [do.KeepTask("n1", TASK)], [EVENT],
     )
     assert path.stat().st_mode & 0o777 == 0o600
 
