@@ -14,6 +14,7 @@ from typing import Any, TypeVar, assert_never
 
 import msgspec
 
+from godwit import failpoint
 from godwit.errors import StartError
 from godwit.task.record import Task
 from godwit.wire.operations import Event
@@ -182,8 +183,10 @@ class Store:
             self._db.execute("BEGIN IMMEDIATE")
             for record in records:
                 self._apply(record)
+            failpoint.hit("store.commit.before")
             self._db.execute("COMMIT")
             self.trouble = ""
+            failpoint.hit("store.commit.after")
         except sqlite3.Error as err:  # a full disk: say so, go on in memory
             self.trouble = str(err)
             with contextlib.suppress(sqlite3.Error):

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from clientd.keeper import records
 from clientd.keeper.replay import Reading, pack, read
+from godwit import failpoint
 from godwit.errors import StartError
 
 #: Bytes below which the file is never compacted while clientd runs.
@@ -69,10 +70,12 @@ class Journal:
         if not self._waiting:
             return None
         try:
+            failpoint.hit("journal.flush.before")
             self._write(self._waiting)
         except OSError as err:
             return err
         self._waiting.clear()
+        failpoint.hit("journal.flush.after")
         return None
 
     def commit(self, record: records.Records) -> None:
@@ -81,12 +84,15 @@ class Journal:
         if failed:
             raise failed
         before = self._size
+        failpoint.hit("journal.commit.before")
         self._write(pack(records.encode(record)))
         try:
+            failpoint.hit("journal.commit.written")
             os.fdatasync(self._fd)
         except OSError:
             self._cut(before)
             raise
+        failpoint.hit("journal.commit.after")
 
     def _write(self, data: bytes | bytearray) -> None:
         """All of it or nothing."""
@@ -116,9 +122,11 @@ class Journal:
         fresh = self.path + ".new"
         fd = os.open(fresh, _FLAGS | os.O_TRUNC, 0o600)
         try:
+            failpoint.hit("journal.compact.before")
             with open(fd, "wb", closefd=False) as file:
                 file.writelines(pack(records.encode(record)) for record in snapshot)
             os.fsync(fd)
+            failpoint.hit("journal.compact.written")
             os.replace(fresh, self.path)
         except OSError:
             os.close(fd)

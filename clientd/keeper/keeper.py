@@ -17,6 +17,7 @@ from clientd.keeper.news import batches
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import usage
+from godwit import failpoint
 from godwit.errors import TaskError
 from godwit.task.record import signal_name
 
@@ -64,9 +65,14 @@ class Keeper:
                 self._tasks.launches.start_some()
             self._stop_sooner()
             self._tasks.settle()
-            for word in self._register.take_news():
+            words = self._register.take_news()
+            if words:
+                failpoint.hit("news.before")
+            for word in words:
                 self.agent.tell(word)
             self.agent.flush()
+            if words:
+                failpoint.hit("news.after")
 
     def _first_words(self) -> Iterator[orders.Word]:
         """What a new agent is told: all, as it is when the agent gets that far."""

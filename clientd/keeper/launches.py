@@ -10,6 +10,7 @@ from clientd.keeper import processes
 from clientd.keeper.records import Started
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Root, Watch
+from godwit import failpoint
 from godwit.errors import TaskError
 from godwit.names import is_task_id
 from godwit.task.record import Spec
@@ -64,6 +65,7 @@ class Launches:
 
     def _start(self, spec: Spec, many: bool, peak: int) -> None:
         task = spec.task
+        failpoint.hit("spawn.before")
         try:
             pid = self._spawn(spec, many)
         except TaskError as err:
@@ -71,6 +73,7 @@ class Launches:
             self._containment.clear(task)
             self._register.refuse(task, err.code, str(err))
             return
+        failpoint.hit("spawn.after")
         # Not waited for: it is there, if only as a zombie.
         process = processes.look(pid)
         ticks = process.start_ticks if process else 0

@@ -22,6 +22,7 @@ from clientd.keeper.records import Exited, Forgotten, Noted, Stepped, told_by
 from clientd.keeper.register import code_of
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Root, Watch
+from godwit import failpoint
 from godwit.errors import TaskError
 from godwit.names import is_task_id
 from godwit.task.lifecycle import Cause, Status, advance
@@ -69,6 +70,7 @@ class Tasks:
             self._look_after_left()
 
     def _ended(self, root: Root, status: int | None, used: Usage | None) -> None:
+        failpoint.hit("exit.before")
         task, now = root.task, time.time()
         known = self._register.tasks[task]
         left = self._containment.left(known, root.is_child, self._children())
