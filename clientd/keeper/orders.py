@@ -140,7 +140,7 @@ def decode_order(payload: bytes) -> Order:
     """Raises MessageError for anything that is no order."""
     try:
         return _orders.decode(payload)
-    except (msgspec.MsgspecError, RecursionError) as err:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as err:
         raise MessageError(f"not an order: {err}") from err
 
 
@@ -148,5 +148,5 @@ def decode_word(payload: bytes) -> Word:
     """Raises MessageError for anything that is no word of the keeper's."""
     try:
         return _words.decode(payload)
-    except (msgspec.MsgspecError, RecursionError) as err:
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as err:
         raise MessageError(f"not a word of the keeper's: {err}") from err

@@ -1,9 +1,14 @@
 """What a line means: nothing, a command, a line for the nodes, or a mistake.  Pure."""
 
+import re
 from dataclasses import dataclass
 
 from masterd import commands
 from masterd.shell.words import SPACE, split
+
+
+#: What ends the first word: no other space, for another is a character like any.
+_FIRST = re.compile(f"[{SPACE}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ def meaning(line: str) -> Meaning:
     line = line.strip(SPACE)
     if not line or line.startswith("#"):
         return Nothing()
-    first = line.split(maxsplit=1)[0]
+    first = _FIRST.split(line, 1)[0]
     if commands.find(first) is None:
         return Remote(line, first)
     words = split(line)
