@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from masterd import commands
 from masterd.shell.words import SPACE, split
 
-
 #: What ends the first word: no other space, for another is a character like any.
 _FIRST = re.compile(f"[{SPACE}]")
 
