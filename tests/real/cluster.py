@@ -94,14 +94,18 @@ class Daemon:
         return self.told.read_text(errors="backslashreplace")
 
     def __str__(self) -> str:
-        return " ".join(self.argv[3:])
+        return " ".join(self.argv[self.argv.index("-m") + 1 :])
 
 
 class Cluster:
-    """A master and nodes in folders below ``top``; options apply to every clientd."""
+    """A master and nodes in folders below ``top``; options apply to every clientd.
+
+    ``python``: what runs a module; as another user, perhaps, who owns ``top``.
+    """
 
     def __init__(
-        self, top: Path, nodes: Sequence[str] = ("node1", "node2"), options: Sequence[str] = ()
+        self, top: Path, nodes: Sequence[str] = ("node1", "node2"), options: Sequence[str] = (),
+        python: Sequence[str] = PYTHON,
     ):
         self.top = top
         self.state = str(top / "master")
@@ -114,6 +118,7 @@ class Cluster:
         self._log_began: dict[str, int] = {}
         self._names = tuple(nodes)
         self._options = tuple(options)
+        self._python = tuple(python)
         self._listen = "127.0.0.1:0"
 
     def __enter__(self) -> "Cluster":
@@ -139,7 +144,7 @@ class Cluster:
     ) -> "subprocess.CompletedProcess[str]":
         """One run of the CLI."""
         return subprocess.run(
-            [*PYTHON, "masterd.cli", "--state", self.state, *args],
+            [*self._python, "masterd.cli", "--state", self.state, *args],
             input="" if input is None else input, capture_output=True, text=True,
             errors="surrogateescape", timeout=within_s, env=self.environment(),
         )
@@ -231,7 +236,7 @@ class Cluster:
     def start_master(self) -> None:
         """Starts the master and waits until it answers; again on the port and state it had."""
         self.master = Daemon(
-            [*PYTHON, "masterd", "--headless", "--listen", self._listen, "--state", self.state],
+            [*self._python, "masterd", "--headless", "--listen", self._listen, "--state", self.state],
             self.top / "masterd.err", self.environment(),
         )
         eventually(self._answers, f"masterd answers\n{self.master.text()}")
@@ -245,7 +250,7 @@ class Cluster:
         self._log_began[name] = log.stat().st_size if log.exists() else 0
         self.nodes[name] = Daemon(
             [
-                *PYTHON, "clientd", "--name", name, "--master", self.address,
+                *self._python, "clientd", "--name", name, "--master", self.address,
                 "--token-file", self.token_file(),
                 "--state", str(self.top / name), "--logs", self.logs, *self._options, *options,
             ],
@@ -257,7 +262,7 @@ class Cluster:
         port = str(free_port())
         self.nodes[name] = daemon = Daemon(
             [
-                *PYTHON, "clientd", "--name", name, "--listen", f"127.0.0.1:{port}",
+                *self._python, "clientd", "--name", name, "--listen", f"127.0.0.1:{port}",
                 "--state", str(self.top / name), "--logs", self.logs, *options,
             ],
             self.top / f"{name}.err", self.environment(),
