@@ -15,8 +15,13 @@ class Containment:
     ``runs``: the task's root has not been waited for, so its pid is no other's.
     """
 
-    def __init__(self, cgroups: Cgroups | None):
+    def __init__(self, cgroups: Cgroups | None, mark: str):
+        """``mark``: this clientd's own, that its tasks carry."""
         self._cgroups = cgroups
+        self._mark = mark
+
+    def _census(self) -> kinship.Census:
+        return kinship.Census(processes.everyone(), self._mark)
 
     def enter(self, task: str, many: bool) -> int:
         """A cgroup to start the task in, open; or -1 if what is spawned from now on belongs to it.
@@ -46,7 +51,7 @@ class Containment:
         strangers = kinship.strangers(known)
         if is_child and not strangers:
             return None
-        left = len(_census().members(task, False))
+        left = len(self._census().members(task, False))
         return left if left or kinship.have_changed(strangers, known) else None
 
     def emptied(self, tasks: Iterable[Task], known: Collection[int]) -> list[str]:
@@ -60,7 +65,7 @@ class Containment:
             elif cgroup.clear(task.id):
                 empty.append(task.id)
         if others:
-            strangers, census = kinship.strangers(known), _census()
+            strangers, census = kinship.strangers(known), self._census()
             others = [task for task in others if not census.members(task, False)]
             if not kinship.have_changed(strangers, known):
                 empty += [task.id for task in others]
@@ -71,7 +76,7 @@ class Containment:
         if cgroup := self._cgroup(task):
             cgroup.kill(task.id)
         else:
-            kinship.kill(task, runs)
+            kinship.kill(task, runs, self._mark)
 
     def freeze(self, task: Task, frozen: bool) -> bool:
         """Stops all of a task where it is, or lets it go on; false when it has no cgroup.
@@ -88,13 +93,12 @@ class Containment:
         if self._cgroups:
             self._cgroups.clear(task)
 
-    def survey(self, bases: Iterable[str], mark: str) -> dict[str, list[Process]]:
-        """All living processes of tasks that an earlier keeper with this mark started."""
+    def survey(self, bases: Iterable[str]) -> dict[str, list[Process]]:
+        """All living processes of tasks that an earlier keeper with our mark started."""
         found: dict[str, list[Process]] = {}
         for process in processes.everyone():
-            marks = processes.environment(process.pid)
-            if not process.is_dead and marks.get(kinship.KEEPER_MARK) == mark.encode():
-                task = marks.get(kinship.MARK, b"").decode("ascii", "replace")
+            keeper, task = kinship.mark_of(process.pid)
+            if keeper == self._mark and not process.is_dead:
                 found.setdefault(task, []).append(process)
         if self._cgroups:
             for task in self._cgroups.survey(bases):
@@ -105,7 +109,3 @@ class Containment:
     def close(self) -> None:
         if self._cgroups:
             self._cgroups.close()
-
-
-def _census() -> kinship.Census:
-    return kinship.Census(processes.everyone())

@@ -1,8 +1,8 @@
 """Containment without control groups: which processes are a task's, as far as that can be told.
 
-A task's are: its session and its process group; everything that carries its mark in the
-environment it was started with; and all descendants of these.  What left the session, cleared its
-environment and outlived its parent is not found.
+A task's are: its session and its process group; everything that carries its mark, and its
+keeper's, in the environment it was started with; and all descendants of these.  What left the
+session, cleared its environment and outlived its parent is not found.
 """
 
 import os
@@ -17,20 +17,23 @@ from godwit.task.record import Task
 #: In a task's environment: its id; and which clientd of this machine started it.
 MARK = b"GODWIT_TASK"
 KEEPER_MARK = b"GODWIT_KEEPER"
+#: Which keeper's, and which task's.
+Mark = tuple[str, str]
+UNMARKED: Mark = ("", "")
 
 
 class Census:
     """All processes at one moment, and their marks as far as somebody asked."""
 
-    def __init__(self, everyone: Iterable[Process]):
+    def __init__(self, everyone: Iterable[Process], keeper: str):
+        self._keeper = keeper
         self._everyone = {process.pid: process for process in everyone}
         self._children: dict[int, list[int]] = {}
         for process in self._everyone.values():
             self._children.setdefault(process.parent, []).append(process.pid)
-        self._marks: dict[int, str] = {}
+        self._marks: dict[int, Mark] = {}
 
-    def mark(self, pid: int) -> str:
-        """The task whose mark the process carries, or nothing."""
+    def _mark(self, pid: int) -> Mark:
         if pid not in self._marks:
             self._marks[pid] = mark_of(pid)
         return self._marks[pid]
@@ -52,26 +55,26 @@ class Census:
         return [one for one in found.values() if not one.is_dead]
 
     def _belongs(self, process: Process, task: Task, runs: bool) -> bool:
-        mark = self.mark(process.pid)
-        if mark == task.id:
+        mark = self._mark(process.pid)
+        if mark == (self._keeper, task.id):
             return True
         if not task.pid or task.pid not in (process.session, process.group):
             return False
         # Orphans of a task that we started are our children.
-        return runs or (not mark and process.parent == os.getpid())
+        return runs or (mark == UNMARKED and process.parent == os.getpid())
 
 
-def kill(task: Task, runs: bool) -> None:
+def kill(task: Task, runs: bool, keeper: str) -> None:
     """SIGKILL to all living processes of a task; see Census.members.
 
     First to all with their descendants, which cannot be told any more once their parents are
     gone; then to each that still carries the mark in the moment that it is seen: one that does
     nothing but fork and end is elsewhere when a census is complete.
     """
-    for member in Census(processes.everyone()).members(task, runs):
+    for member in Census(processes.everyone(), keeper).members(task, runs):
         _kill(member)
     for process in processes.everyone():
-        if mark_of(process.pid) == task.id:
+        if mark_of(process.pid) == (keeper, task.id):
             _kill(process)
 
 
@@ -88,9 +91,11 @@ def _kill(process: Process) -> None:
             os.close(fd)
 
 
-def mark_of(pid: int) -> str:
-    """The task whose mark the process carries, or nothing."""
-    return processes.environment(pid).get(MARK, b"").decode("ascii", "replace")
+def mark_of(pid: int) -> Mark:
+    """Whose the process is by what it carries."""
+    carried = processes.environment(pid)
+    keeper, task = carried.get(KEEPER_MARK, b""), carried.get(MARK, b"")
+    return keeper.decode("ascii", "replace"), task.decode("ascii", "replace")
 
 
 def strangers(known: Collection[int]) -> set[int]:

@@ -76,15 +76,19 @@ def open_log(settings: Settings, level: Level) -> Log:
         raise StartError(f"cannot write the log {path}: {err.strerror}") from err
 
 
-def mark_of(settings: Settings) -> str:
-    """Tells this clientd's tasks from those of others on this machine; the same at each start."""
-    return f"{crc32(os.fsencode(settings.state)):08x}"
+def mark_of(state: str) -> str:
+    """Tells this clientd's tasks from those of others on this machine, in containers too.
+
+    The same at each start, even when nothing is left in the state folder.
+    """
+    namespace = os.readlink("/proc/self/ns/pid")
+    return f"{crc32(os.fsencode(f'{state} {namespace}')):08x}"
 
 
 def contain(settings: Settings) -> tuple[Cgroups | None, str]:
     """This node's cgroups; or none, and why."""
     try:
-        return Cgroups(f"godwit-{settings.name}-{mark_of(settings)}"), ""
+        return Cgroups(f"godwit-{settings.name}-{mark_of(settings.state)}"), ""
     except StartError as err:
         return None, str(err)
 
@@ -98,15 +102,15 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
         journal.append(based)
     facts = facts_of(settings, without)
     place = Place(
-        settings.name, mark_of(settings), os.path.join(settings.logs, settings.name), files,
+        settings.name, mark_of(settings.state), os.path.join(settings.logs, settings.name), files,
         born.files, born.own_files,
     )
-    containment, register = Containment(cgroups), Register(journal, ledger, log)
+    containment, register = Containment(cgroups, place.mark), Register(journal, ledger, log)
     tools = Tools(Loop(), register, Spawner(place), containment, facts.boot, {})
     say_hello(settings, facts, log)
     os.chdir("/")  # what we are in cannot be unmounted
     tasks = Tasks(tools)
-    tasks.adopt(containment.survey(ledger.bases, place.mark))
+    tasks.adopt(containment.survey(ledger.bases))
     register.compact()
     settle_memory()
     Keeper(tools, tasks, facts, born).run()

@@ -8,7 +8,7 @@ from clientd.keeper.journal import Journal
 from clientd.keeper.news import News
 from clientd.keeper.records import Accepted, Ledger, Records, Refused
 from godwit.errors import TaskError
-from godwit.log import Log
+from godwit.log import Level, Log
 from godwit.task.lifecycle import Status
 from godwit.task.record import Spec, Task
 
@@ -122,7 +122,7 @@ class Register:
         """A line in the log of how the task is, found so after a restart."""
         known = self.ledger.tasks[task]
         why = f": {known.reason}" if known.reason else ""
-        level = "warning" if known.status is Status.UNKNOWN else "info"
+        level: Level = "warning" if known.status is Status.UNKNOWN else "info"
         self.log(level, f"{task} is {known.status.value}{why}", task=task)
 
 

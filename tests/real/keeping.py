@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from clientd.keeper import orders
+from clientd.keeper import node, orders
 from godwit.task.lifecycle import Status
 from godwit.task.record import Spec, Task
 from godwit.wire import frames
@@ -109,6 +109,8 @@ class Keeping:
     ):
         self.top = top
         self.state, self.logs = top / "state", top / "logs" / "node1"
+        #: What all tasks of this clientd carry.
+        self.mark = node.mark_of(str(self.state))
         self._options = options
         self._environment = environment or {}
         self._command = command
@@ -127,6 +129,8 @@ class Keeping:
 
     def __exit__(self, kind: object, *_: object) -> None:
         left: list[str] = []
+        if kind is not None and self._daemons:
+            print(self.daemon.text())  # pytest shows it with the failure
         with suppress(OSError, EOFError):
             self.agent.send(orders.Stop(end_tasks=True))
             self.agent.word(orders.Stopping)

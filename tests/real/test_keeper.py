@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clientd.keeper import adoption, orders, processes, records
+from clientd.keeper import adoption, kinship, orders, processes, records
 from clientd.keeper.journal import Journal
 from clientd.keeper.records import Accepted, Kept
 from godwit.task.lifecycle import Status
@@ -59,11 +59,11 @@ class Gate:
         self._path.write_text("\n")
 
 
-def of_task(task: str) -> list[int]:
-    """Pids of living processes that carry the task's mark."""
+def of_task(keeping: Keeping, task: str) -> list[int]:
+    """Pids of living processes that carry the task's mark and its keeper's."""
     return [
         one.pid for one in processes.everyone()
-        if not one.is_dead and processes.environment(one.pid).get(b"GODWIT_TASK") == task.encode()
+        if not one.is_dead and kinship.mark_of(one.pid) == (keeping.mark, task)
     ]
 
 
@@ -361,14 +361,14 @@ def test_a_signal_reaches_the_whole_process_group(keeping: Keeping) -> None:
     eventually(lambda: keeping.log(task) == b"ready\n", "the group")
     assert keeping.signal(task, 15).code == ""
     assert keeping.end_of(task).signal == 15
-    eventually(lambda: not of_task(task), "the group's end")
+    eventually(lambda: not of_task(keeping, task), "the group's end")
 
 
 def test_what_is_no_signal_is_not_sent(keeping: Keeping) -> None:
     task = keeping.start("sleep", "100")
     for number in (0, 65, -1, 32, 1 << 40):
         assert keeping.signal(task, number).code == "bad-signal"
-    assert of_task(task)
+    assert of_task(keeping, task)
 
 
 def test_ended_and_unknown_tasks_get_no_signal(keeping: Keeping) -> None:
@@ -429,9 +429,9 @@ FAMILY = "sleep 300 & setsid sleep 300 & (setsid sh -c 'sleep 300 & exec sleep 3
 
 def test_nothing_that_a_task_started_outlives_its_whole_kill(each_way: Keeping) -> None:
     task = each_way.start("sh", "-c", f"{FAMILY}; wait")
-    eventually(lambda: len(of_task(task)) == 5, "the family")
+    eventually(lambda: len(of_task(each_way, task)) == 5, "the family")
     assert each_way.signal(task, 9, whole=True).code == ""
-    assert not of_task(task)
+    assert not of_task(each_way, task)
     assert each_way.end_of(task).signal == 9
 
 
@@ -440,7 +440,7 @@ def test_what_outlives_its_root_is_said_and_can_be_killed(each_way: Keeping) -> 
     end = each_way.end_of(task)
     assert (end.exit_code, end.reason) == (7, "4 processes it started still run")
     assert each_way.signal(task, 9, whole=True).code == ""
-    assert not of_task(task)
+    assert not of_task(each_way, task)
     each_way.agent.till(lambda: not each_way.agent.tasks[task].reason)
     assert each_way.agent.tasks[task].exit_code == 7
 
@@ -479,14 +479,14 @@ def test_a_fork_bomb_is_ended(each_way: Keeping) -> None:
     task = each_way.start(*python(code))
     each_way.end_of(task)
     assert each_way.signal(task, 9, whole=True).code == ""
-    assert not of_task(task)
+    assert not of_task(each_way, task)
 
 
 def test_forgetting_a_task_ends_it_and_removes_its_log(each_way: Keeping) -> None:
     task = each_way.start("sh", "-c", f"{FAMILY}; wait")
-    eventually(lambda: len(of_task(task)) == 5, "the family")
+    eventually(lambda: len(of_task(each_way, task)) == 5, "the family")
     assert each_way.ask(orders.Forget, task).code == ""
-    assert not of_task(task) and task not in each_way.agent.tasks
+    assert not of_task(each_way, task) and task not in each_way.agent.tasks
     assert sorted(os.listdir(each_way.logs)) == ["clientd.log"]
 
 
@@ -600,7 +600,7 @@ def test_a_pid_that_is_anothers_now_is_not_taken_for_the_task(keeping: Keeping) 
     keeping.run()
     assert keeping.agent.tasks[task].status is Status.UNKNOWN
     assert keeping.signal(task, 15).code == "ended"
-    assert of_task(task) == [known.pid]
+    assert of_task(keeping, task) == [known.pid]
 
 
 def rewrite(keeping: Keeping, *life: records.Records) -> None:
@@ -618,19 +618,19 @@ def test_leftovers_are_found_again_and_can_be_ended(each_way: Keeping) -> None:
     each_way.run()
     assert each_way.agent.tasks[task].reason == reason
     assert each_way.signal(task, 9, whole=True).code == ""
-    assert not of_task(task)
+    assert not of_task(each_way, task)
 
 
 def test_what_an_adopted_task_leaves_behind_is_said(each_way: Keeping) -> None:
     gate = Gate(each_way)
     task = each_way.start("sh", "-c", f"{FAMILY}; {gate.wait}; exit 7")
-    eventually(lambda: len(of_task(task)) == 5, "the family")
+    eventually(lambda: len(of_task(each_way, task)) == 5, "the family")
     each_way.kill()
     each_way.run()
     gate.open()
     assert each_way.end_of(task).reason.endswith(adoption.left_text(4))
     assert each_way.signal(task, 9, whole=True).code == ""
-    assert not of_task(task)
+    assert not of_task(each_way, task)
 
 
 def test_a_task_that_was_paused_stays_paused(each_way: Keeping) -> None:
@@ -640,12 +640,12 @@ def test_a_task_that_was_paused_stays_paused(each_way: Keeping) -> None:
     each_way.run()
     assert each_way.agent.tasks[task].status is Status.PAUSED
     assert each_way.ask(orders.Pause, task, resume=True).code == ""
-    assert each_way.signal(task, 15).code == "" and not of_task_soon(task)
+    assert each_way.signal(task, 15).code == "" and not of_task_soon(each_way, task)
 
 
-def of_task_soon(task: str) -> list[int]:
+def of_task_soon(keeping: Keeping, task: str) -> list[int]:
     """Nothing, once the task's processes have ended."""
-    eventually(lambda: not of_task(task), f"the end of {task}")
+    eventually(lambda: not of_task(keeping, task), f"the end of {task}")
     return []
 
 
@@ -662,7 +662,7 @@ def test_a_lost_journal_never_starts_a_second_copy(each_way: Keeping) -> None:
     each_way.agent.send(orders.Start((spec,)))
     assert each_way.agent.word(orders.Changed).tasks == (found,)
     assert each_way.signal(task, 9, whole=True).code == ""
-    assert not of_task(task)
+    assert not of_task(each_way, task)
 
 
 def test_a_launch_cut_off_by_a_crash_is_found_or_unknown_never_doubled(each_way: Keeping) -> None:
@@ -750,10 +750,10 @@ def test_sigterm_leaves_tasks_running_and_the_next_clientd_has_them(each_way: Ke
     assert agent.word(orders.Stopping) == orders.Stopping("SIGTERM", 1)
     agent.leave()
     eventually(lambda: each_way.daemon.ended, "the keeper's end")
-    assert of_task(task)
+    assert of_task(each_way, task)
     each_way.run()
     assert each_way.agent.tasks[task].status is Status.RUNNING
-    assert each_way.signal(task, 15).code == "" and not of_task_soon(task)
+    assert each_way.signal(task, 15).code == "" and not of_task_soon(each_way, task)
 
 
 def test_an_agent_that_does_not_leave_is_ended(keeping: Keeping) -> None:
@@ -779,14 +779,15 @@ def stops_by_itself(keeping: Keeping, stop: Callable[[], object]) -> None:
     deaf = keeping.start("sh", "-c", f"trap '' TERM; {FAMILY}; {loop}")
     paused = keeping.start("sleep", "100")
     keeping.ask(orders.Pause, paused)
-    eventually(lambda: keeping.log(polite) == b"up\n" and len(of_task(deaf)) >= 5, "both")
+    eventually(lambda: keeping.log(polite) == b"up\n" and len(of_task(keeping, deaf)) >= 5, "both")
     stop()
     ends = {task: keeping.end_of(task) for task in (polite, deaf, paused)}
     assert (ends[polite].exit_code, ends[deaf].signal, ends[paused].signal) == (4, 9, 15)
     keeping.agent.word(orders.Stopping)
     keeping.agent.leave()
     eventually(lambda: keeping.daemon.ended, "the keeper's end")
-    assert not any(map(of_task, ends)) and keeping.log(polite).endswith(b"bye\n")
+    assert not any(of_task(keeping, task) for task in ends)
+    assert keeping.log(polite).endswith(b"bye\n")
     assert f"{deaf} did not end by itself" in keeping.daemon.text()
 
 
@@ -824,8 +825,8 @@ def test_an_ordinary_user_can_do_all_but_what_it_says() -> None:
             assert set(keeping.facts.lacks) == {"containment", "users"}
             assert "weaker here: no containment: " in keeping.daemon.text()
             task = keeping.start("sh", "-c", f"id -u; {FAMILY}; wait")
-            eventually(lambda: len(of_task(task)) == 5, "the family")
+            eventually(lambda: len(of_task(keeping, task)) == 5, "the family")
             assert keeping.log(task).startswith(b"65534\n")
             assert keeping.refused("true", user="root").code == "EPERM"
             assert keeping.signal(task, 9, whole=True).code == ""
-            assert not of_task(task)
+            assert not of_task(keeping, task)
