@@ -19,6 +19,9 @@ class Issuer:
         self.ca = ca
         self._authority = Authority(ca, key)
 
+    def sign(self, request: bytes, uri: str) -> bytes:
+        return self._authority.sign(request, uri)
+
     def folder(self, path: Path, uri: str, ca: bytes = b"") -> Trust:
         """A trust folder with a certificate that says ``uri``; believes in ``ca``, else in us."""
         request, key = new_request("x")

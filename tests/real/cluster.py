@@ -236,7 +236,10 @@ class Cluster:
     def start_master(self) -> None:
         """Starts the master and waits until it answers; again on the port and state it had."""
         self.master = Daemon(
-            [*self._python, "masterd", "--headless", "--listen", self._listen, "--state", self.state],
+            [
+                *self._python, "masterd", "--headless", "--listen", self._listen, "--state", self.state,
+                "--logs", self.logs,
+            ],
             self.top / "masterd.err", self.environment(),
         )
         eventually(self._answers, f"masterd answers\n{self.master.text()}")
