@@ -1,5 +1,6 @@
 """Connections by hand, to see what a daemon does with peers that do not keep to the rules."""
 
+import contextlib
 import socket
 import ssl
 import time
@@ -47,10 +48,8 @@ class Line:
 
     def send(self, data: bytes) -> None:
         """A peer that has hung up is no error here: ``closed`` says so."""
-        try:
+        with contextlib.suppress(OSError):
             self.link.sendall(data)
-        except OSError:
-            pass
 
     def say(self, message: wire.Message) -> None:
         self.send(frames.encode(messages.encode(message)))

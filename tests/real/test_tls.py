@@ -1,4 +1,4 @@
-"""Nobody gets in: each promise about connections, tokens, codes and certificates, on real daemons."""
+"""Nobody gets in: each promise about connections, tokens, codes, certificates; real daemons."""
 
 import contextlib
 import json
@@ -432,7 +432,7 @@ def clientd(
     """A clientd of the test's own, on state below ``top``."""
     return Daemon(
         [*PYTHON, "clientd", "--name", name, "--state", str(top / name),
-         "--logs", str(top / "logs"), *options],
+         "--logs", cluster.logs, *options],
         top / f"{name}.err", cluster.environment(**environment),
     )
 
@@ -519,13 +519,13 @@ def test_a_revoked_node_is_out_at_once_and_back_with_a_new_token(tmp_path: Path)
             assert two.godwit("revoke", "--yes", "web7").returncode == 0
             assert web7.closed_after() < 2
         assert two.godwit("revoke", "--yes", "node1").returncode == 0
-        assert two.states()["node1"] == "left"
+        assert two.states() == {"node2": "up"}
         with pytest.raises(GodwitError, match="certificate"):
             joined(two.address, stolen, "node1")
         restart_agent(two.nodes["node1"])
         log = tmp_path / "logs" / "node1" / "clientd.log"
         eventually(lambda: "no node's of this cluster" in log.read_text(), "it is refused")
-        assert two.states() == {"node1": "left", "node2": "up", "web7": "left"}
+        assert two.states() == {"node2": "up"}
         assert Path(f"/proc/{task['pid']}").exists(), "what runs there runs on"
         # The token it came with has ended, too; with another one, it is back by itself.
         (tmp_path / "token").unlink()
@@ -585,20 +585,29 @@ class Waiting:
     def __init__(self, cluster: Cluster, top: Path):
         self._cluster = cluster
         self.top = top
-        self.log = top / "logs" / "web7" / "clientd.log"
+        self.log = cluster.log("web7")
         self.trust = top / "web7" / "agent" / "trust"
-        self.start()
+        with socket.create_server((LOCAL, 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self._run()
 
-    def start(self) -> None:
-        self.daemon = clientd(self._cluster, self.top, "web7", "--listen", f"{LOCAL}:0")
-        eventually(lambda: (self.trust / "code").exists() and self.port() > 0, "its code")
+    def _run(self) -> None:
+        at = f"{LOCAL}:{self.port}"
+        self.daemon = clientd(self._cluster, self.top, "web7", "--listen", at)
 
-    def port(self) -> int:
-        """Where it listens, by its log's last word about that."""
-        ports = [
-            int(text.rpartition(":")[2]) for text in self.said() if text.startswith("listening on")
-        ]
-        return ports[-1] if ports else 0
+    def wait(self) -> None:
+        """Until it waits for a master."""
+        def printed() -> bool:
+            return (self.trust / "code").exists() and self.code in self.daemon.text()
+
+        eventually(printed, f"its code\n{self.daemon.text()}")
+
+    def again(self) -> None:
+        """After it has ended by itself: another start."""
+        eventually(lambda: self.daemon.ended, "its end")
+        assert self.daemon.close(expect_empty=True) == []
+        self._run()
+        self.wait()
 
     def said(self) -> list[str]:
         if not self.log.exists():
@@ -618,6 +627,7 @@ class Waiting:
 def waiting(cluster: Cluster, top: Path) -> Iterator[Waiting]:
     one = Waiting(cluster, top)
     try:
+        one.wait()
         yield one
     finally:
         one.stop()
@@ -633,44 +643,42 @@ def register(cluster: Cluster, port: int, code: str) -> tuple[int, str]:
 def test_an_orphan_is_taken_by_who_knows_its_code_and_by_nobody_else(tmp_path: Path) -> None:
     with Cluster(make(tmp_path / "one"), nodes=[]) as one, waiting(one, tmp_path) as web7:
         code = web7.code
-        assert code in web7.daemon.text() and not any(code in text for text in web7.said())
+        assert not any(code in text for text in web7.said()), "it is printed, and in no log"
         assert stat.S_IMODE((web7.trust / "code").stat().st_mode) == 0o600
-        status, said = register(one, web7.port(), "")
+        status, said = register(one, web7.port, "")
         assert status == 1 and "its code is needed" in said
-        status, said = register(one, web7.port(), "gwo1.nonsense")
+        status, said = register(one, web7.port, "gwo1.nonsense")
         assert status == 2 and "no code" in said
         known = read_code(code)
-        status, said = register(one, web7.port(), code.replace(known.secret, "0" * 32))
+        status, said = register(one, web7.port, code.replace(known.secret, "0" * 32))
         assert status == 1 and "not this node's code" in said
-        status, said = register(one, web7.port(), code.replace(known.leaf, "0" * 64))
+        status, said = register(one, web7.port, code.replace(known.leaf, "0" * 64))
         assert status == 1 and "not the node that printed this code" in said
         assert one.states() == {}
-        assert register(one, web7.port(), code)[0] == 0
+        assert register(one, web7.port, code)[0] == 0
         one.wait_up("web7")
         assert not (web7.trust / "code").exists()
         assert one.godwit("execute", "--wait", "web7", "true").returncode == 0
         taken_stays_taken(one, web7, code, tmp_path)
         assert one.godwit("dereg", "--yes", "web7").returncode == 0
-        eventually(lambda: web7.daemon.ended, "its end")
-        web7.daemon.close(expect_empty=True)
-        web7.start()
+        web7.again()
         assert web7.code != code, "it waits with another code"
-        assert register(one, web7.port(), code)[0] == 1
-        assert register(one, web7.port(), web7.code)[0] == 0
+        assert register(one, web7.port, code)[0] == 1
+        assert register(one, web7.port, web7.code)[0] == 0
         assert one.godwit("dereg", "--yes", "web7").returncode == 0
 
 
 def taken_stays_taken(one: Cluster, web7: Waiting, code: str, tmp_path: Path) -> None:
     """A second master, with the code or with a certificate of its own, does not get the node."""
     with Cluster(make(tmp_path / "second"), nodes=[]) as second:
-        status, said = register(second, web7.port(), code)
+        status, _ = register(second, web7.port, code)
         assert status == 1 and "web7" not in second.states()
         eventually(
             lambda: any("belongs to another master" in text for text in web7.said()), "a warning"
         )
         theirs = Trust(str(Path(second.state, "trust")))
         with contextlib.suppress(OSError), Line(
-            f"{LOCAL}:{web7.port()}", CONTROL, theirs.client()
+            f"{LOCAL}:{web7.port}", CONTROL, theirs.client()
         ) as line:
             line.say(wire.Adopt(wire.VERSION, "m2", "web7"))
             assert list(line.hear()) == []
@@ -684,7 +692,7 @@ def test_a_node_hears_only_masters_of_its_cluster_and_only_what_they_may_say(
         issuer = Issuer()
         master = issuer.folder(tmp_path / "m", "godwit:master:m1")
         adopt(issuer, node)
-        address = f"{LOCAL}:{node.port()}"
+        address = f"{LOCAL}:{node.port}"
         fellow = issuer.folder(tmp_path / "n", "godwit:node:web8")
         with Line(address, CONTROL, fellow.client()) as line:
             line.say(wire.Adopt(wire.VERSION, "m1", "web7"))
@@ -722,7 +730,7 @@ def greeted(address: str, master: Trust, channel: str) -> Line:
 def adopt(issuer: Issuer, node: Waiting) -> None:
     """As a master does it."""
     code = read_code(node.code)
-    sock = connect((LOCAL, node.port()), ADOPT)
+    sock = connect((LOCAL, node.port), ADOPT)
     with sock, trust.blind_client().wrap_socket(sock) as link:
         assert trust.peer_of(link).leaf == code.leaf
         joining.send(link, joining.Claim(code.secret, "m1", "web7"))
