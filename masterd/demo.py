@@ -123,7 +123,7 @@ class Daemons:
         deadline = time.monotonic() + START_S
         self._start(
             "masterd", "--headless", "--listen", "127.0.0.1:0", "--state", self.state,
-            with_us=True,
+            "--logs", os.path.join(self._top, "logs"), with_us=True,
         )
         with self._connected(deadline) as client:
             address = client.attached.address if client.attached else ""

@@ -103,7 +103,7 @@ def choose_nodes(reference: str, names: Iterable[str], addresses: dict[str, str]
         if name in addresses:
             name = addresses[name]
         if name not in there:
-            raise _no_node(name, known)
+            raise _no_node(name, sorted(known, key=_by_number))
         chosen.append(name)
     return list(dict.fromkeys(chosen))
 

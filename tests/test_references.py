@@ -44,7 +44,7 @@ def test_nodes_are_known_by_name_or_address_each_once() -> None:
 
 def test_an_unknown_node_is_named_with_those_there_are() -> None:
     with pytest.raises(UsageError, match="no node 'c'") as refused:
-        choose_nodes("@a,c", ["a", *(f"n{i}" for i in range(9))], {})
+        choose_nodes("@a,c", ["a", *(f"n{i}" for i in reversed(range(9)))], {})
     assert refused.value.hint == "nodes: a, n0, n1, n2, n3, n4, n5, n6, ..."
     with pytest.raises(UsageError, match="there are no nodes yet"):
         choose_nodes("c", [], {})
