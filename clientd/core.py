@@ -335,6 +335,8 @@ class Agent:
             yield do.DropFollow(stream)
         if channel is self.control:
             yield from self._apart(was_joined, reason, now)
+        elif was_joined and self.control.relation is Relation.JOINED:
+            yield do.Say("info", f"lost the stream to the master ({reason})")
 
     def _apart(self, was_joined: bool, reason: str, now: float) -> Iterator[do.Action]:
         self.beat_at = float("inf")

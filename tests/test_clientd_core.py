@@ -221,7 +221,8 @@ def test_a_lost_control_link_takes_the_stream_along_at_once() -> None:
 
 def test_a_lost_stream_link_alone_is_called_again() -> None:
     driver = joined()
-    assert driver(on.LinkClosed(STREAM, "reset")) == []
+    lost = do.Say("info", "lost the stream to the master (reset)")
+    assert driver(on.LinkClosed(STREAM, "reset")) == [lost]
     acts: list[do.Action] = []
     while not acts or not isinstance(acts[-1], do.Dial):
         acts = driver.tick()
