@@ -237,8 +237,8 @@ class Cluster:
         """Starts the master and waits until it answers; again on the port and state it had."""
         self.master = Daemon(
             [
-                *self._python, "masterd", "--headless", "--listen", self._listen, "--state", self.state,
-                "--logs", self.logs,
+                *self._python, "masterd", "--headless", "--listen", self._listen,
+                "--state", self.state, "--logs", self.logs,
             ],
             self.top / "masterd.err", self.environment(),
         )

@@ -64,7 +64,7 @@ def test_what_an_ended_task_left_behind_is_told_and_ends_with_skill(
 ) -> None:
     task, pid = escaped(one, tmp_path, "double fork and setsid", "exit 3")
     assert one.godwit("wait", task).returncode == 3
-    eventually(lambda: "1 process it started still runs" == one.shown(task)["reason"], "told")
+    eventually(lambda: one.shown(task)["reason"] == "1 process it started still runs", "told")
     assert runs(pid)
     assert one.godwit("sKill", task).returncode == 0
     eventually(lambda: not runs(pid), "end of what was left")
