@@ -69,7 +69,7 @@ class Scripted:
         self.asked: list[op.Request] = []
         self.answers: dict[type[op.Request], Answer] = {
             op.Attach: lambda asked: [
-                op.Attached(asked.id, "m1", "127.0.0.1:15440", "1.2.3", 4711, self.state)
+                op.Attached(asked.id, "m1", "127.0.0.1:15440", "1.2.3", 1 << 23, self.state)
             ],
             op.Took: lambda asked: [],
             op.Cancel: lambda asked: [],

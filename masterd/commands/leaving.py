@@ -1,11 +1,19 @@
 """Commands that leave: exit, detach, stop."""
 
+import contextlib
+import os
+import select
+from collections.abc import Callable, Iterator
+
 from godwit.errors import UsageError
 from godwit.wire import operations as op
 from masterd.client import MasterGone
 from masterd.commands import asjson, nodes
 from masterd.commands.asking import Given
 from masterd.commands.context import Context, Leave
+
+#: Seconds that a master which said that it stops has to end.
+END_S = 5.0
 
 
 def exit_(context: Context, given: Given) -> int:
@@ -82,8 +90,28 @@ def _only_in_a_shell(context: Context) -> None:
 
 
 def _stop(context: Context, *, deregister: bool) -> None:
-    """A master that is gone without a last word has stopped."""
+    """A master that is gone without a last word has stopped.
+
+    Its state folder is free when this returns: another may be started on it at once.
+    """
+    who = context.master.attached
+    with _watched(who.pid if who else 0) as ended:
+        try:
+            nodes.progress(context, op.StopMaster(0, deregister=deregister))
+        except MasterGone:
+            context.note("the master has stopped")
+        ended()
+
+
+@contextlib.contextmanager
+def _watched(pid: int) -> Iterator[Callable[[], object]]:
+    """What waits until this process, on the same machine, has ended; END_S at most."""
     try:
-        nodes.progress(context, op.StopMaster(0, deregister=deregister))
-    except MasterGone:
-        context.note("the master has stopped")
+        fd = os.pidfd_open(pid)
+    except OSError:  # no such process here: another pid namespace
+        yield lambda: None
+        return
+    try:
+        yield lambda: select.select([fd], [], [], END_S)
+    finally:
+        os.close(fd)

@@ -23,6 +23,8 @@ from godwit.wire import frames, preface
 from godwit.wire import operations as op
 
 ADDRESS = "127.0.0.1:15440"
+#: The pid of no process: more than the kernel's PID_MAX_LIMIT.
+NOBODY = 1 << 23
 
 
 def task(name: str, node: str = "node1", status: Status = Status.RUNNING) -> op.TaskView:
@@ -134,7 +136,7 @@ class FakeMaster:
         number = request.id
         match request:
             case op.Attach():
-                yield op.Attached(number, "m1", ADDRESS, "1.2.3", os.getpid(), self.state)
+                yield op.Attached(number, "m1", ADDRESS, "1.2.3", NOBODY, self.state)
             case op.ListNodes():
                 chosen = request.nodes.removeprefix("@").split(",")
                 yield op.Nodes(number, tuple(
