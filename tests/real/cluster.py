@@ -94,7 +94,8 @@ class Daemon:
         return self.told.read_text(errors="backslashreplace")
 
     def __str__(self) -> str:
-        return " ".join(self.argv[self.argv.index("-m") + 1 :])
+        first = self.argv.index("-m") + 1 if "-m" in self.argv else 0
+        return " ".join(self.argv[first:])
 
 
 class Cluster:
