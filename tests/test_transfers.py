@@ -1,6 +1,7 @@
 """The agent's end of transfers: who may bring or fetch what a ticket names."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -129,8 +130,11 @@ def test_a_caller_without_a_certificate_of_the_cluster_is_refused(tmp_path: Path
         stranger = Issuer().folder(tmp_path / "stranger", "godwit:master:m1", issuer.ca)
         port = await node.waits_for(())
         show = Show(TICKET, "send")
-        assert await asyncio.to_thread(call, port, stranger, show, anybody) == b""
+        # With TLS 1.3 a refused client may see its first send succeed, or break, by chance.
+        with contextlib.suppress(OSError):
+            assert await asyncio.to_thread(call, port, stranger, show, anybody) == b""
         await node.until(lambda: bool(node.refused))
+        assert not any(isinstance(event, on.Copied) for event in node.events)
         assert "certificate" in node.refused[0]
 
     run(scene, tmp_path)
