@@ -32,7 +32,8 @@ def check_cut(outcomes: tuple[object, object]) -> None:
         assert outcome.code == "cut"
 
 
-@settings(deadline=None, max_examples=60)
+# Derandomized: each run of the checks tries the same cuts.
+@settings(deadline=None, max_examples=60, derandomize=True)
 @given(folders, st.lists(st.integers(1, 6000), min_size=1, max_size=4))
 def test_a_tree_cut_anywhere_holds_no_half_file_and_is_completed_by_a_repeat(
     tree: dict[bytes, Tree], cuts: list[int]
