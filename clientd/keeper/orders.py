@@ -3,11 +3,14 @@
 The agent may die between any two messages; a new one gets Facts first and then knows all.
 """
 
+from typing import Literal
+
 import msgspec
 from msgspec import Struct
 
 from godwit.errors import MessageError
 from godwit.task.record import Spec, Task, Usage
+from godwit.wire.messages import MoveState
 
 
 class Order(Struct, frozen=True, tag_field="is", omit_defaults=True):
@@ -18,6 +21,8 @@ class Start(Order, frozen=True, tag="Start"):
     """Start these; an id that the journal knows is not started again, but told of again."""
 
     specs: tuple[Spec, ...]
+    #: The source text of a Python program, if the master sent it; its sha256 is spec.digest.
+    source: bytes = b""
 
 
 class Signal(Order, frozen=True, tag="Signal"):
@@ -46,6 +51,53 @@ class Forget(Order, frozen=True, tag="Forget"):
 
 class Measure(Order, frozen=True, tag="Measure"):
     """Tell the usage of all children that ended."""
+
+
+class Reserve(Order, frozen=True, tag="Reserve"):
+    """Make room for a task that may move here.  Answered by Landing, or Standing ``refused``."""
+
+    move: str
+    #: As it is at its source.
+    task: Task
+    #: That it will have here.
+    epoch: int
+    source: bytes = b""
+
+
+class Freeze(Order, frozen=True, tag="Freeze"):
+    """Freeze a task and snapshot it.  Answered by Shipping, then Standing ``frozen``; or by
+    Standing ``unfrozen``."""
+
+    move: str
+    task: str
+    #: That it has here.
+    epoch: int
+
+
+class Landed(Order, frozen=True, tag="Landed"):
+    """Snapshot and log of a move are here, whole and on the disk, where Landing said."""
+
+    move: str
+    #: Of the snapshot, bytes.
+    size: int
+    digest: str
+
+
+class Cut(Order, frozen=True, tag="Cut"):
+    """The stream of a move failed: whoever has not voted refuses."""
+
+    move: str
+    code: str
+    text: str
+
+
+class Verdict(Order, frozen=True, tag="Verdict"):
+    """What the master has decided and recorded (godwit.wire.messages.Verdict)."""
+
+    move: str
+    task: str
+    epoch: int
+    verdict: Literal["commit", "abort", "resume", "finish", "end"]
 
 
 class Stop(Order, frozen=True, tag="Stop"):
@@ -123,8 +175,49 @@ class Stopping(Word, frozen=True, tag="Stopping"):
     tasks_left: int = 0
 
 
-Orders = Start | Signal | Pause | Forget | Measure | Stop
-Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping
+class Standing(Word, frozen=True, tag="Standing"):
+    """Where a move stands, from the journal (godwit.wire.messages.Standing)."""
+
+    move: str
+    task: str
+    epoch: int
+    state: MoveState
+    code: str = ""
+    text: str = ""
+    size: int = 0
+    phases: dict[str, float] = {}
+    at: float = 0.0
+    wall: float = 0.0
+
+
+class Landing(Word, frozen=True, tag="Landing"):
+    """There is room for a move: its log and its snapshot are to be written into these files,
+    which exist, belong to the agent's user and are empty."""
+
+    move: str
+    log: str
+    image: str
+
+
+class Shipping(Word, frozen=True, tag="Shipping"):
+    """The task stands still and its snapshot is written, though not yet on the disk: send it,
+    and what is left of the log."""
+
+    move: str
+    log: str
+    image: str
+    #: Bytes of either.
+    log_size: int
+    size: int
+
+
+Orders = (
+    Start | Signal | Pause | Forget | Measure | Stop | Reserve | Freeze | Landed | Cut | Verdict
+)
+Words = (
+    Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Standing
+    | Landing | Shipping
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _orders: msgspec.msgpack.Decoder[Orders] = msgspec.msgpack.Decoder(Orders)

@@ -34,7 +34,8 @@ class Spec(Struct, frozen=True, omit_defaults=True):
     """One launch as asked for.  Never changes in a task's life."""
 
     task: str
-    #: The words for execvp; with ``shell`` one word, a line for /bin/sh -c.
+    #: The words for execvp; with ``shell`` one word, a line for /bin/sh -c; of kind ``python``
+    #: the program (``CountProcess``, ``module:Class``, ``file.py:Class``) and its arguments.
     argv: tuple[bytes, ...]
     shell: bool = False
     kind: str = "shell"
@@ -45,6 +46,8 @@ class Spec(Struct, frozen=True, omit_defaults=True):
     env: dict[bytes, bytes] = {}
     #: Empty: whoever clientd runs as.
     user: str = ""
+    #: Of a Python program whose source came with the launch: its sha256, hex; else empty.
+    digest: str = ""
     #: Position among the copies of one `execute --count N`; the task reads it as GODWIT_INDEX.
     index: int = 0
     #: A remote command typed at the prompt: shown while it runs, first to be forgotten.

@@ -36,6 +36,15 @@ class Load(Struct, frozen=True, omit_defaults=True):
     keyboard_idle_s: float | None = None
 
 
+#: What a node can say of a move.  Source: streaming, frozen (its vote), unfrozen (refused before
+#: its vote), resumed, finished.  Destination: reserved, refused, prepared (its vote), discarded,
+#: running, renounced (refused after its vote, for ever), lost (it may have run).
+MoveState = Literal[
+    "streaming", "frozen", "unfrozen", "resumed", "finished",
+    "reserved", "refused", "prepared", "discarded", "running", "renounced", "lost",
+]
+
+
 class Message(Struct, frozen=True, tag_field="is", omit_defaults=True):
     """The root of all messages; the tag is the struct's name."""
 
@@ -162,6 +171,34 @@ class Leaving(Message, frozen=True, tag="Leaving"):
     tasks_left: int = 0
 
 
+class Standing(Message, frozen=True, tag="Standing"):
+    """Where a move stands at this node: said when it changes, and again on each connection.
+
+    It repeats what the node has on record (``streaming`` apart), so a late or doubled one is
+    still true.  ``epoch`` is the task's as long as this node has or had it.
+    """
+
+    move: str
+    task: str
+    epoch: int
+    state: MoveState
+    #: Why, for what went wrong.
+    code: str = ""
+    text: str = ""
+    #: With ``reserved``: where the source is to call.
+    port: int = 0
+    #: Bytes: of the snapshot with ``frozen``, so far and in all with ``streaming``.
+    size: int = 0
+    total: int = 0
+    #: Milliseconds that parts of the move took here.
+    phases: dict[str, float] = {}
+    #: When the task stopped (``frozen``) or went on (``running``): seconds on the clock of the
+    #: boot ``boot``, CLOCK_MONOTONIC, and since 1970.
+    at: float = 0.0
+    wall: float = 0.0
+    boot: str = ""
+
+
 # ---- master to node, control ---------------------------------------------------------------
 
 
@@ -172,6 +209,8 @@ class Launch(Message, frozen=True, tag="Launch"):
     tasks: tuple[str, ...]
     #: One stream number for each task, when its output is to be followed from the start.
     streams: tuple[int, ...] = ()
+    #: The source text of a Python program that the node may not have; spec.digest names it.
+    source: bytes = b""
 
 
 class Signal(Message, frozen=True, tag="Signal"):
@@ -286,6 +325,55 @@ class Heard(Message, frozen=True, tag="Heard"):
     """The master got the Beat; so a node knows that its master is there."""
 
 
+class Reserve(Message, frozen=True, tag="Reserve"):
+    """A task may move here: check that it can, make room, start a warm runner, listen.
+
+    Answered by a Standing, ``reserved`` or ``refused``.
+    """
+
+    move: str
+    #: The task as it is at its source.
+    task: Task
+    #: The epoch that it will have here.
+    epoch: int
+    #: What the source shows on the bulk connection, and which certificates it may have.
+    ticket: str
+    leaves: tuple[str, ...]
+    #: The source text of a Python program that this node may not have; the spec's digest names it.
+    source: bytes = b""
+
+
+class Freeze(Message, frozen=True, tag="Freeze"):
+    """Stream the task's log to ``address``, then freeze the task, snapshot it and ship that.
+
+    Answered by a Standing, ``frozen`` or ``unfrozen``.
+    """
+
+    move: str
+    task: str
+    #: The epoch that it has here.
+    epoch: int
+    address: str
+    ticket: str
+    leaves: tuple[str, ...]
+
+
+class Verdict(Message, frozen=True, tag="Verdict"):
+    """What has been decided of a move, and is on the master's record.
+
+    ``commit`` to the destination: the task is yours, let it run.  ``abort`` to both: it never
+    left.  ``resume`` to the source: it is yours again, under ``epoch``.  ``finish`` to the
+    source: it runs elsewhere, end the frozen copy.  ``end`` to a node whose copy has an epoch
+    below ``epoch``: another node owns the task.
+    """
+
+    move: str
+    task: str
+    #: The owner's, as of the verdict.
+    epoch: int
+    verdict: Literal["commit", "abort", "resume", "finish", "end"]
+
+
 # ---- stream --------------------------------------------------------------------------------
 
 
@@ -319,11 +407,11 @@ WINDOW = 256 * 1024
 Opening = Hello | Adopt | Welcome | Refuse
 FromNode = (
     Report | Changed | Rejected | Forgotten | Beat | Done | Measured | Leaving | Listening | Moved
-    | Copied | Renew
+    | Copied | Renew | Standing
 )
 FromMaster = (
     Launch | Signal | Pause | Forget | Measure | Erase | Transfer | Abandon | Follow | Unfollow
-    | Dismiss | Heard | Renewed
+    | Dismiss | Heard | Renewed | Reserve | Freeze | Verdict
 )
 StreamFromNode = Chunk | Ended
 StreamFromMaster = Credit

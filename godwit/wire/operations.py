@@ -109,6 +109,10 @@ class Execute(Request, frozen=True, tag="Execute"):
     user: str = ""
     count: int = 1
     oneoff: bool = False
+    #: ``python``: argv is a program and its arguments.
+    kind: str = "shell"
+    #: The source text of that program, for ``./file.py:Class``.
+    source: bytes = b""
     #: Answered by Launched; then Output and OutputEnd for each task as they come, and one Tasks
     #: when all have ended.  Without it: by one Tasks, as soon as all run.
     follow: bool = False
@@ -211,6 +215,40 @@ class Deregister(Request, frozen=True, tag="Deregister"):
     """End the tasks of these nodes and the nodes' daemons; Progress for each, then Ok."""
 
     nodes: str
+
+
+class MoveTask(Request, frozen=True, tag="MoveTask"):
+    """Move a task to another node while it runs.
+
+    Progress on the way, then Moves with the one move, however it went; Problem when it could not
+    even begin.  ``source``: refuse unless the task is there (``transfer``).
+    """
+
+    task: str
+    target: str
+    source: str = ""
+    #: When it cannot be known whether the destination ran it: ``hold``, or ``resume`` at the source.
+    on_unknown: Literal["hold", "resume"] = "hold"
+
+
+class ListMoves(Request, frozen=True, tag="ListMoves"):
+    """The newest moves, of one task or node if named, the newest last.  Answered by Moves."""
+
+    about: str = ""
+    limit: int = 100
+
+
+class ResolveMove(Request, frozen=True, tag="ResolveMove"):
+    """An operator's word on a held move: which side has the task.  Answered by Moves."""
+
+    move: str
+    side: Literal["source", "destination"]
+
+
+class ListPrograms(Request, frozen=True, tag="ListPrograms"):
+    """The Python programs that nodes know by name.  Answered by Programs."""
+
+    nodes: str = "all"
 
 
 class History(Request, frozen=True, tag="History"):
@@ -325,6 +363,48 @@ class CopyDone(Reply, frozen=True, tag="CopyDone"):
     warnings: tuple[str, ...] = ()
 
 
+class MoveView(Struct, frozen=True, omit_defaults=True):
+    """One move: its flight report, as far as it has come."""
+
+    id: str
+    task: str
+    source: str
+    target: str
+    kind: str
+    #: Empty while it is under way.
+    result: Literal["", "done", "aborted", "reverted", "held"] = ""
+    #: The master's state of it (masterd.moves).
+    state: str = ""
+    #: Why, when it was not done; and what a person can do about it.
+    code: str = ""
+    reason: str = ""
+    hint: str = ""
+    #: As the task saw it, ms; with ``blackout_is_bound`` no more than that.
+    blackout_ms: float = 0.0
+    blackout_is_bound: bool = False
+    #: Of the snapshot.
+    size: int = 0
+    phases_ms: dict[str, float] = {}
+    #: Wall clock.
+    begun_at: float = 0.0
+    ended_at: float = 0.0
+
+
+class Moves(Reply, frozen=True, tag="Moves"):
+    moves: tuple[MoveView, ...]
+
+
+class NodePrograms(Struct, frozen=True):
+    """Name -> one line of what it does and takes."""
+
+    name: str
+    programs: dict[str, str]
+
+
+class Programs(Reply, frozen=True, tag="Programs"):
+    nodes: tuple[NodePrograms, ...]
+
+
 class Events(Reply, frozen=True, tag="Events"):
     events: tuple[Event, ...]
     more: bool = False
@@ -353,11 +433,12 @@ class Notice(Reply, frozen=True, tag="Notice"):
 Requests = (
     Attach | ListNodes | ListTasks | Execute | FollowLogs | Took | Cancel | SignalTasks
     | PauseTasks | ForgetTasks | AwaitTasks | MeasureUsage | EraseFile | Copy | Register
-    | Deregister | History | StopMaster | MakeToken | Revoke
+    | Deregister | History | StopMaster | MakeToken | Revoke | MoveTask | ListMoves | ResolveMove
+    | ListPrograms
 )
 Replies = (
     Attached | Nodes | Tasks | Launched | Output | OutputEnd | Usages | Ticket | Progress | CopyDone
-    | Events | Ok | Problem | Notice | TokenMade
+    | Events | Ok | Problem | Notice | TokenMade | Moves | Programs
 )
 
 #: Replies after which the final answer is still to come.
