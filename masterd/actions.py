@@ -12,6 +12,7 @@ from godwit.wire.operations import Event as HistoryEvent
 from godwit.wire.operations import Reply
 from godwit.wire.preface import Show
 from masterd.events import Channel
+from masterd.moves.table import Move
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,13 @@ class DropTask:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepMove:
+    """Record where a move stands."""
+
+    move: Move
+
+
+@dataclass(frozen=True, slots=True)
 class KeepEvent:
     """Record a line of history, and write it to the daemon's log."""
 
@@ -198,5 +206,5 @@ class Stop:
 Action = (
     Send | Open | Close | Dial | Answer | KeepFact | KeepNode | DropNode | KeepTask | DropTask
     | KeepLeaves | KeepToken | DropToken | Admit | Deny | Hand | Renew | Adopt
-    | KeepEvent | Commit | DialBulk | Splice | DropBulk | Stop
+    | KeepMove | KeepEvent | Commit | DialBulk | Splice | DropBulk | Stop
 )

@@ -23,6 +23,7 @@ from masterd.copies import Copies, Role
 from masterd.follows import Follows
 from masterd.history import History
 from masterd.launches import MOST, MOST_BYTES, Launches
+from masterd.moves.core import Moves
 from masterd.nodes import Nodes, Upon, describe_end
 from masterd.orders import Gather, Orders, unreachable
 from masterd.references import choose_nodes, choose_task, choose_tasks
@@ -33,6 +34,8 @@ from masterd.waits import Waits
 DISMISS_S = 8.0
 #: The code with which a node says that it knows no such task.
 NO_TASK = "no-task"
+#: The code with which a node says that a task is frozen for a move.
+MOVING = "moving"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,12 @@ class Master:
         self.follows = Follows(self.registry)
         self.waits = Waits(self.registry)
         self.copies = Copies(self.orders, self.admission.leaves, chance.ticket)
+        #: Texts of Python programs by their digest.
+        self.sources: dict[str, bytes] = {}
+        self.moves = Moves(
+            self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
+            lambda task, node: self.follows.moved(task.id, node),
+        )
         #: Operators that have said Attach.
         self._attached: set[int] = set()
         self._now = 0.0
@@ -89,6 +98,7 @@ class Master:
         ``now`` is monotonic seconds; ``wall`` seconds since 1970, for display only.
         """
         self._now, self._wall = now, wall
+        self.moves.at(now, wall)
         done: list[do.Action] = []
         for action in self._handle(event):
             done.append(action)
@@ -103,7 +113,7 @@ class Master:
         """Monotonic second at which a Tick is wanted; infinity: none."""
         return min(
             self.nodes.deadline(), self.launches.deadline(), self.waits.deadline(),
-            self.orders.deadline(),
+            self.orders.deadline(), self.moves.deadline(),
         )
 
     def _handle(self, event: on.Event) -> Iterator[do.Action]:
@@ -140,6 +150,7 @@ class Master:
                 yield from self.launches.late(now)
                 yield from self.orders.late(now)
                 yield from self.waits.late(now)
+                yield from self.moves.late()
 
     def _note(
         self, text: str, *, node: str = "", task: str = "", notice: bool = False
@@ -195,6 +206,8 @@ class Master:
                 yield from self.copies.moved(node, message)
             case wire.Renew(request):
                 yield from self.admission.renew(node, request, self._now)
+            case wire.Standing():
+                yield from self.moves.said(node, message)
             case wire.Leaving():
                 yield from self.nodes.leaving(node, message, self._now, self._wall)
 
@@ -202,6 +215,11 @@ class Master:
         for task in tasks:
             other = self.registry.where.get(task.id)
             if other is not None and other is not node:
+                if self.moves.is_part(node, task.id):
+                    continue  # its copy stands still, or is about to go
+                if task.status.alive and task.spec.epoch < other.tasks[task.id].spec.epoch:
+                    yield from self._supersede(node, task, other)
+                    continue
                 # A node speaks only for itself.
                 yield from self.history.add(
                     self._wall, "warning",
@@ -210,6 +228,17 @@ class Master:
                 )
                 continue
             yield from self._update(node, task)
+
+    def _supersede(self, node: Node, task: Task, owner: Node) -> Iterator[do.Action]:
+        """A copy of an epoch that has passed ends on contact."""
+        yield from self.history.add(
+            self._wall, "warning",
+            f"{node.name} has a copy of {task.id} from before it moved to {owner.name}: ending it",
+            node=node.name, task=task.id,
+        )
+        if node.control is not None:
+            epoch = owner.tasks[task.id].spec.epoch
+            yield do.Send(node.control, wire.Verdict("", task.id, epoch, "end"))
 
     def _update(self, node: Node, task: Task) -> Iterator[do.Action]:
         before = node.tasks.get(task.id)
@@ -221,6 +250,8 @@ class Master:
         yield from self.launches.changed(task)
         yield from self.waits.changed(task.id)
         yield from self.follows.changed(task)
+        if task.status.ended or task.status is Status.UNKNOWN:
+            yield from self.moves.ended(task.id)
 
     def _tell_of(self, node: Node, before: Task | None, task: Task) -> Iterator[do.Action]:
         if before is not None and before.status is task.status:
@@ -245,6 +276,8 @@ class Master:
         """The pid map is whole: what it does not name is no longer there."""
         yield from self.launches.reported(node)
         for task in [t for t in node.tasks.values() if t.id not in node.reporting]:
+            if self.moves.is_part(node, task.id):
+                continue  # it has been given the task and may not have heard of it
             if task.status is Status.STARTING:
                 if not self.launches.is_waiting(task.id):
                     # What was recorded last may have been lost with an earlier master.
@@ -255,6 +288,7 @@ class Master:
             elif task.status is not Status.UNKNOWN or task.pid is not None:
                 yield from self._forget(node, task.id)
         node.reporting.clear()
+        yield from self.moves.reported(node)
 
     def _rejected(self, node: Node, task: str, code: str, text: str) -> Iterator[do.Action]:
         """Nothing came of this launch; it never was a task."""
@@ -272,6 +306,7 @@ class Master:
         yield from self.launches.gone(node, task, code, text)
         yield from self.follows.forgotten(task, code, text)
         yield from self.waits.changed(task)
+        yield from self.moves.ended(task)
 
     # ---- what becomes of nodes -------------------------------------------------------------
 
@@ -281,6 +316,7 @@ class Master:
 
     def _left(self, node: Node) -> Iterator[do.Action]:
         """It is no node of ours any more: nobody is to wait for what it would have said."""
+        yield from self.moves.left(node)
         for task in tuple(node.tasks.values()):
             if task.status is Status.STARTING:
                 yield from self._forget(node, task.id, "left", f"{node.name} was deregistered")
@@ -290,7 +326,8 @@ class Master:
 
     def _replaced(self, node: Node) -> Iterator[do.Action]:
         """Another machine has its name: its tasks are not there."""
-        for task in tuple(node.tasks):
+        yield from self.moves.left(node)
+        for task in [task for task in node.tasks if not self.moves.is_part(node, task)]:
             yield from self._forget(node, task)
 
     # ---- what operators ask ----------------------------------------------------------------
@@ -343,6 +380,13 @@ class Master:
                     operator, request.id, tasks, lambda order, task: wire.Forget(order, (task,)),
                     forgets=True,
                 )
+            case op.MoveTask():
+                yield from self._move(operator, request)
+            case op.ListMoves(about=about, limit=limit):
+                known = "" if not about else self._about(about)
+                yield do.Answer(operator, op.Moves(request.id, self.moves.listed(known, limit)))
+            case op.ResolveMove():
+                yield from self.moves.resolve(operator, request)
             case op.AwaitTasks(tasks=tasks):
                 found, faults = self._tasks(tasks)
                 if faults:
@@ -391,12 +435,14 @@ class Master:
         self.waits.cancel(operator)
         yield from self.follows.cancel(operator)
         yield from self.copies.cancel(operator)
+        yield from self.moves.cancel(operator)
 
     def _cancel(self, operator: int, request: int) -> Iterator[do.Action]:
         self.history.cancel(operator, request)
         self.waits.cancel(operator, request)
         yield from self.follows.cancel(operator, request)
         yield from self.copies.cancel(operator, request)
+        yield from self.moves.cancel(operator, request)
 
     # ---- references ------------------------------------------------------------------------
 
@@ -471,13 +517,15 @@ class Master:
         gather = Gather(len(tasks), finish)
         if not tasks:
             yield from finish()
-        for task in tasks:
+        def send(task: str) -> Iterator[do.Action]:
             node = self.registry.where[task]
 
-            def then(
-                answer: wire.Message, task: str = task, node: Node = node
-            ) -> Iterator[do.Action]:
+            def then(answer: wire.Message) -> Iterator[do.Action]:
                 assert isinstance(answer, wire.Done)
+                if answer.code == MOVING and self.moves.is_moving(task):
+                    # It acts where the task goes on, once that is known.
+                    yield from self.moves.after(task, lambda: again(task, answer))
+                    return
                 if forgets and (answer.code == NO_TASK or node.state is State.LEFT):
                     yield from self._forget(node, task)
                 elif answer.code:
@@ -487,6 +535,32 @@ class Master:
 
             order = self.orders.number()
             yield from self.orders.send(node, make(order, task), order, self._now, then)
+
+        def again(task: str, answer: wire.Done) -> Iterator[do.Action]:
+            if task in self.registry.where and task not in self.registry.held:
+                yield from send(task)
+                return
+            faults.append(op.Fault(task, answer.code, f"{task} is held: see `moves {task}`"))
+            yield from gather.one()
+
+        for task in tasks:
+            yield from send(task)
+
+    def _move(self, operator: int, request: op.MoveTask) -> Iterator[do.Action]:
+        task = choose_task(request.task, self.registry.all_tasks())
+        source = self.registry.where[task]
+        known = source.tasks[task]
+        at_home = request.target == "home" and "home" not in self.registry.nodes
+        target = self._node(known.spec.home if at_home else request.target)
+        if request.source:
+            request = replace(request, source=self._node(request.source).name)
+        yield from self.moves.begin(operator, request, known, source, target)
+
+    def _about(self, about: str) -> str:
+        """The node or task meant."""
+        if about in self.registry.nodes:
+            return about
+        return choose_task(about, self.registry.all_tasks())
 
     def _measure(self, operator: int, request: op.MeasureUsage) -> Iterator[do.Action]:
         nodes, wanted = self._to_measure(request.about)
@@ -664,9 +738,7 @@ class Master:
         yield do.Answer(operator, op.Progress(number, text))
 
     def _history(self, operator: int, request: op.History) -> Iterator[do.Action]:
-        about = request.about
-        if about and about not in self.registry.nodes:
-            about = choose_task(about, self.registry.all_tasks())
+        about = self._about(request.about) if request.about else ""
         yield from self.history.answer(operator, request, about)
 
     def _stop(self, operator: int, request: op.StopMaster) -> Iterator[do.Action]:

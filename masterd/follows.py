@@ -243,6 +243,13 @@ class Follows:
             reading.unsettled.discard(task.id)
             yield from self._finish_if_complete(reading)
 
+    def moved(self, task: str, node: Node) -> Iterator[do.Action]:
+        """The task runs on another node now, and its log is there: the rest comes from there."""
+        for stream in self._streams.values():
+            if stream.request.task == task and stream.node is not node:
+                stream.node = node
+                yield from self._again(stream)
+
     def forgotten(self, task: str, code: str, text: str) -> Iterator[do.Action]:
         """A task and its log are gone."""
         for reading in [r for r in self._readings.values() if task in r.tasks]:

@@ -130,12 +130,19 @@ class Registry:
         self.nodes: dict[str, Node] = {}
         #: task id -> the node it is on.
         self.where: dict[str, Node] = {}
+        #: task id -> why nobody can say where it runs.
+        self.held: dict[str, str] = {}
         self._links: dict[int, tuple[Node, Channel]] = {}
 
     def put(self, node: Node, task: Task) -> None:
         """Sets what is known of a task."""
         node.tasks[task.id] = task
         self.where[task.id] = node
+
+    def give(self, node: Node, task: Task) -> None:
+        """From now on the task is this node's."""
+        self.drop(task.id)
+        self.put(node, task)
 
     def drop(self, task: str) -> None:
         """Forgets a task."""
@@ -177,6 +184,8 @@ class Registry:
 
     def shown(self, node: Node, task: Task) -> Task:
         """The task as users see it: unknown while its node cannot be heard."""
+        if task.id in self.held and not task.status.ended:
+            return replace(task, status=Status.HELD, reason=self.held[task.id])
         if node.hearable or task.status.ended:
             return task
         return replace(task, status=Status.UNKNOWN, reason=self._cannot_say(node))

@@ -130,6 +130,7 @@ class Server:
                 self._core.registry.put(where, kept_task.task)
             else:  # its node was deregistered
                 self._store.put(do.DropTask(kept_task.task.id))
+        self._core.moves.load(kept.moves, self._loop.time())
 
     def _write_address(self, address: str) -> None:
         path = os.path.join(self._state, ADDRESS)
@@ -292,7 +293,7 @@ class Server:
                 self._log(event.level, event.text, **{k: v for k, v in about.items() if v})
             case do.KeepNode() | do.DropNode() | do.KeepTask() | do.DropTask() | do.KeepFact():
                 self._store.put(action)
-            case do.KeepLeaves() | do.KeepToken() | do.DropToken():
+            case do.KeepLeaves() | do.KeepToken() | do.DropToken() | do.KeepMove():
                 self._store.put(action)
             case do.Admit(asked) | do.Deny(asked):
                 if question := self._questions.get(asked):

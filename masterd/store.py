@@ -19,6 +19,8 @@ from godwit.errors import StartError
 from godwit.task.record import Task
 from godwit.wire.operations import Event
 from masterd import actions as do
+from masterd.moves.core import KEPT as MOVES_KEPT
+from masterd.moves.table import Move
 
 #: Of PRAGMA user_version; each step of the schema has its statements, in order.
 SCHEMA: tuple[str, ...] = (
@@ -37,13 +39,25 @@ SCHEMA: tuple[str, ...] = (
     ) STRICT;
     CREATE TABLE events (seq INTEGER PRIMARY KEY, record BLOB NOT NULL) STRICT;
     """,
+    """
+    CREATE TABLE moves (
+        id TEXT PRIMARY KEY, settled INTEGER NOT NULL, begun REAL NOT NULL, record BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX moves_by_age ON moves (settled, begun);
+    """,
 )
 #: Rows of history kept; older ones go, a tenth at a time.
 EVENTS_KEPT = 100_000
 
+#: Moves that have settled and are no longer shown.
+_DROP_MOVES = (
+    "DELETE FROM moves WHERE settled AND begun < (SELECT begun FROM moves WHERE settled "
+    f"ORDER BY begun DESC LIMIT 1 OFFSET {MOVES_KEPT})"
+)
+
 Record = (
     do.KeepFact | do.KeepNode | do.DropNode | do.KeepLeaves | do.KeepToken | do.DropToken
-    | do.KeepTask | do.DropTask | do.KeepEvent
+    | do.KeepTask | do.DropTask | do.KeepMove | do.KeepEvent
 )
 Callback = Callable[[], None]
 T = TypeVar("T")
@@ -59,6 +73,8 @@ class Kept(msgspec.Struct):
     leaves: list[do.KeepLeaves]
     tokens: list[do.KeepToken]
     tasks: list[do.KeepTask]
+    #: All that are not settled, and the newest of the others; the oldest first.
+    moves: list[Move]
     events: list[Event]
 
 
@@ -128,6 +144,11 @@ class Store:
     def load(self) -> Kept:
         """All that is kept, and starts the writer."""
         db = self._db
+        moves = (
+            "SELECT id, record FROM moves WHERE NOT settled OR id IN "
+            f"(SELECT id FROM moves WHERE settled ORDER BY begun DESC LIMIT {MOVES_KEPT}) "
+            "ORDER BY begun"
+        )
         newest = "SELECT seq, record FROM events ORDER BY seq DESC LIMIT 10000"
         kept = Kept(
             facts=dict(db.execute("SELECT name, value FROM facts")),
@@ -141,6 +162,7 @@ class Store:
                 do.KeepTask(node, task)
                 for node, task in _readable(db.execute("SELECT node, record FROM tasks"), Task)
             ],
+            moves=[move for _, move in _readable(db.execute(moves), Move)],
             events=[event for _, event in _readable(db.execute(newest), Event)][::-1],
         )
         self._thread.start()
@@ -215,6 +237,11 @@ class Store:
                 run("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?)", row)
             case do.DropTask(task):
                 run("DELETE FROM tasks WHERE task = ?", (task,))
+            case do.KeepMove(move):
+                state = (move.id, int(move.settled), move.begun_at, _encode(move))
+                run("INSERT OR REPLACE INTO moves VALUES (?, ?, ?, ?)", state)
+                if move.settled:
+                    run(_DROP_MOVES)
             case do.KeepEvent(event):
                 seq = run("INSERT INTO events (record) VALUES (?)", (_encode(event),)).lastrowid
                 if seq and seq % (EVENTS_KEPT // 10) == 0:

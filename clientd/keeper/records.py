@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from clientd.keeper.moves.table import Part
 from godwit.errors import TaskError
 from godwit.task.lifecycle import Cause, Status, advance
 from godwit.task.record import Spec, Task, Usage
@@ -94,7 +95,51 @@ class Based(Record, frozen=True, tag="B"):
     path: str
 
 
-Records = Accepted | Refused | Started | Stepped | Exited | Noted | Forgotten | Kept | Based
+class Moved(Record, frozen=True, tag="M"):
+    """All that this node has on record of one move, after each of its steps."""
+
+    move: str
+    task: str
+    #: The task's: here, at the source; as it will be here, at the destination.
+    epoch: int
+    part: Part
+    code: str = ""
+    text: str = ""
+    #: The task as it came, at the destination.
+    incoming: Task | None = None
+    image: str = ""
+    #: Of the image, bytes.
+    size: int = 0
+    #: The copy, once it has been loaded here.
+    pid: int | None = None
+    start_ticks: int = 0
+    boot: str = ""
+    #: When it stopped, or went on.
+    at: float = 0.0
+    wall: float = 0.0
+    phases: dict[str, float] = {}
+
+
+class Trace(Record, frozen=True, tag="T"):
+    """A move as it stands, from a compaction: what it changed is in the tasks already."""
+
+    moved: Moved
+
+
+class Left(Record, frozen=True, tag="L"):
+    """The highest epoch under which a task was here, for a task that is here no more."""
+
+    task: str
+    epoch: int
+
+
+Records = (
+    Accepted | Refused | Started | Stepped | Exited | Noted | Forgotten | Kept | Based | Moved
+    | Left | Trace
+)
+
+#: Records that may speak of a task that is not here.
+_ALONE = (Refused, Moved, Left)
 
 encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Records] = msgspec.msgpack.Decoder(Records)
@@ -116,6 +161,10 @@ class Ledger:
         self.refused: dict[str, Refused] = {}
         self.forgotten: dict[str, None] = {}
         self.bases: dict[str, None] = {}
+        #: Moves by id, the one that changed last at the end; settled ones are traces.
+        self.moves: dict[str, Moved] = {}
+        #: Task id -> the highest epoch under which it was here: it comes back under a higher one.
+        self.epochs: dict[str, int] = {}
         #: Tasks that have ended or are lost, in that order; apart by ``oneoff``.
         self._ended: dict[bool, dict[str, None]] = {False: {}, True: {}}
 
@@ -131,7 +180,7 @@ class Ledger:
                 senseless += 1
                 continue
             task = getattr(record, "task", None)
-            if isinstance(task, str) and task not in self.tasks and not isinstance(record, Refused):
+            if isinstance(task, str) and task not in self.tasks and not isinstance(record, _ALONE):
                 self.tasks[task] = Task(Spec(task, ()), reason=DAMAGED)
             try:
                 self.apply(record)
@@ -164,6 +213,12 @@ class Ledger:
                 self._put(task)
             case Based(path):
                 self.bases[path] = None
+            case Moved():
+                self._moved(record)
+            case Trace(moved):
+                self.moves[moved.move] = moved
+            case Left(task, epoch):
+                self._leave(task, epoch)
             case _:
                 assert_never(record)
 
@@ -203,6 +258,63 @@ class Ledger:
         self.forgotten[task] = None
         _trim(self.forgotten)
 
+    # ---- moves -----------------------------------------------------------------------------
+
+    def _moved(self, record: Moved) -> None:
+        before = self.moves.pop(record.move, None)
+        self.moves[record.move] = record
+        if before is not None and before.part is record.part:
+            return  # the same step, with more that is known of it
+        if len(self.moves) > TRACES_KEPT:
+            self._trim_moves()
+        task = self.tasks.get(record.task)
+        match record.part:
+            case Part.FREEZING if task:
+                self._put(replace(task, status=advance(task.status, Cause.FROZE)))
+            case Part.UNFROZEN | Part.RESUMED if task and task.status is Status.FROZEN:
+                self._put(self._thawed(task, record))
+            case Part.RESUMING if task:
+                self._put(replace(task, spec=replace(task.spec, epoch=record.epoch)))
+            case Part.CONSUMED:
+                self._arrived(record)
+            case Part.LOST if task:
+                self._put(replace(task, status=Status.UNKNOWN, reason=record.text))
+            case Part.FINISHED | Part.DISCARDED if task and task.spec.epoch <= record.epoch:
+                self._leave(record.task, record.epoch)
+
+    @staticmethod
+    def _thawed(task: Task, record: Moved) -> Task:
+        """At the source; ``record`` has another process if it was restored from its image."""
+        if record.code:
+            return replace(task, status=Status.UNKNOWN, reason=record.text)
+        if record.pid is not None:
+            task = replace(
+                task, pid=record.pid, start_ticks=record.start_ticks, boot=record.boot
+            )
+        return replace(task, status=advance(task.status, Cause.THAWED))
+
+    def _arrived(self, record: Moved) -> None:
+        assert record.incoming is not None
+        incoming = record.incoming
+        self.forgotten.pop(record.task, None)
+        self._put(replace(
+            incoming, spec=replace(incoming.spec, epoch=record.epoch), status=Status.RUNNING,
+            pid=record.pid, start_ticks=record.start_ticks, boot=record.boot,
+        ))
+
+    def _leave(self, task: str, epoch: int) -> None:
+        known = self.tasks.pop(task, None)
+        if known:
+            self._ended[known.spec.oneoff].pop(task, None)
+        self.epochs[task] = max(epoch, self.epochs.pop(task, 0))
+        if len(self.epochs) > TRACES_KEPT:
+            del self.epochs[next(iter(self.epochs))]
+
+    def _trim_moves(self) -> None:
+        settled = next((m for m, record in self.moves.items() if record.part.settled), None)
+        if settled is not None:
+            del self.moves[settled]
+
     def surplus(self, spared: Container[str] = ()) -> list[str]:
         """The oldest ended tasks over what is kept; those ``spared`` stay for now."""
         return [
@@ -217,10 +329,12 @@ class Ledger:
         """The fewest records that say the same."""
         yield from map(Based, self.bases)
         yield from self.refused.values()
+        yield from (Left(task, epoch) for task, epoch in self.epochs.items())
         yield Forgotten(tuple(self.forgotten))
         ended = self._ended[False] | self._ended[True]
         yield from (Kept(self.tasks[task]) for task in ended)
         yield from (Kept(task) for name, task in self.tasks.items() if name not in ended)
+        yield from map(Trace, self.moves.values())
 
 
 def told_by(status: int) -> tuple[int | None, int | None, bool]:

@@ -1,0 +1,1 @@
+"""This node's part in moves: what is promised, on record, and done."""

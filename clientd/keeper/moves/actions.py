@@ -1,0 +1,199 @@
+"""What the moves' core hears and what it wants done; clientd/keeper/moves/mover.py does it.
+
+A ``copy`` is what a task is on one node while it moves: the runner of a python task, or a tree of
+processes.  Whoever freezes, loads and thaws copies of a kind says these events.
+"""
+
+from dataclasses import dataclass
+
+from clientd.keeper.orders import Cut, Freeze, Landed, Reserve, Verdict, Word
+from clientd.keeper.records import Moved
+from godwit.task.record import Task
+
+# ---- events --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """The agent passes on what the master, or the stream of bytes, says."""
+
+    order: Reserve | Freeze | Landed | Cut | Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """An empty copy waits for its state; its log is there, and its image's file."""
+
+    move: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoodStill:
+    """The copy is frozen and its image written, though not yet on the disk."""
+
+    move: str
+    size: int
+    log_size: int
+    #: When it stopped: CLOCK_MONOTONIC of this boot, and seconds since 1970.
+    at: float
+    wall: float
+    phases: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """The image is on the disk."""
+
+    move: str
+    phases: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A copy has the frozen state, and stands still."""
+
+    move: str
+    pid: int
+    start_ticks: int
+    phases: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class WentOn:
+    """The copy runs.  ``at`` and ``wall`` are of the end of its first step."""
+
+    move: str
+    at: float
+    wall: float
+    phases: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The copy could not be frozen, born or loaded.  One that was to be frozen runs on."""
+
+    move: str
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """The copy's process has ended."""
+
+    move: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """This durable record could not be written, and is not in force."""
+
+    record: Moved
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLost:
+    """The agent has died, and every stream of bytes with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """This keeper is new, and a copy of this move is, or is not, alive."""
+
+    move: str
+    alive: bool
+
+
+Event = (
+    Ordered | Warm | StoodStill | Synced | Loaded | WentOn | Failed | Gone | Unwritten | AgentLost
+    | Returned
+)
+
+
+# ---- actions -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Put this on record.  ``durable``: what follows is done only once it is on the disk, and
+    never if that fails; then Unwritten says so."""
+
+    record: Moved
+    durable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    word: Word
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """Make an empty copy; answered by Warm or Failed.
+
+    ``fresh``: its log and its image's file are made, and must not be there yet; else they are.
+    """
+
+    move: str
+    task: Task
+    fresh: bool = False
+    source: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeCopy:
+    """Answered by StoodStill and Synced, or by Failed."""
+
+    move: str
+    task: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCopy:
+    """Give the image to the empty copy; answered by Loaded or Failed."""
+
+    move: str
+    task: str
+    image: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Let the copy run; answered by WentOn.  Harmless for one that runs."""
+
+    move: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class KillCopy:
+    """End the copy, whatever it is doing; answered by Gone, also when there is none."""
+
+    move: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropFiles:
+    """The image is not needed any more, nor, with ``log``, the task's log here."""
+
+    move: str
+    task: str
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetTask:
+    """End the task, drop its record and its log."""
+
+    task: str
+
+
+Action = (
+    Note | Tell | Birth | FreezeCopy | LoadCopy | Thaw | KillCopy | DropFiles | ForgetTask
+)

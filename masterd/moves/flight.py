@@ -1,0 +1,105 @@
+"""A move under way, and what there is to say of it: its flight report.  Pure."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from msgspec.structs import replace
+
+from godwit.wire.messages import Standing
+from godwit.wire.operations import MoveView
+from masterd.moves.table import Move, State
+
+#: The parts of a move that a report has, in their order.
+PHASES = ("reserve", "freeze", "snapshot", "wire", "commit", "restore", "first_output")
+
+
+@dataclass(slots=True)
+class Flight:
+    """A move that is not settled, and what dies with this master."""
+
+    move: Move
+    #: Operators who wait: (operator, request).
+    waiting: list[tuple[int, int]] = field(default_factory=list)
+    #: The standing of each vote.
+    frozen: Standing | None = None
+    prepared: Standing | None = None
+    #: The source has been told to freeze.
+    freezing: bool = False
+    #: Monotonic seconds: when something happened, and when the next thing is to.
+    marks: dict[str, float] = field(default_factory=dict)
+    due: float = float("inf")
+    #: No word has come since the verdict, or the destination says it may have run.
+    held: str = ""
+    ticket: str = ""
+
+    def mark(self, name: str, now: float) -> None:
+        self.marks.setdefault(name, now)
+
+    def ms(self, since: str, until: str) -> float:
+        """Between two marks; 0 when either is missing."""
+        if since not in self.marks or until not in self.marks:
+            return 0.0
+        return round((self.marks[until] - self.marks[since]) * 1e3, 3)
+
+    def landed(self, running: Standing) -> Move:
+        """The record, completed by the destination's word that the task runs there."""
+        blackout, is_bound = self._blackout(running)
+        phases = {
+            **(self.frozen.phases if self.frozen else {}), **running.phases,
+            "reserve": self.ms("begun", "reserved"),
+            # What the votes and the verdict took, beside what the task's own state took.
+            "commit": self.ms("voted", "ran"),
+        }
+        return replace(
+            self.move, blackout_ms=blackout, blackout_is_bound=is_bound,
+            size=self.frozen.size if self.frozen else self.move.size,
+            phases_ms={name: round(phases[name], 3) for name in PHASES if name in phases},
+        )
+
+    def _blackout(self, running: Standing) -> tuple[float, bool]:
+        """ms between the task's last step there and the end of its first step here.
+
+        On one machine both were taken from one clock.  Between two, theirs may differ: it is no
+        more than what passed here between the order to freeze and the word that it runs.
+        """
+        bound = self.ms("freeze", "ran")
+        frozen = self.frozen
+        if frozen is None or not frozen.at or not running.at:
+            return bound, True
+        if frozen.boot and frozen.boot == running.boot:
+            return round((running.at - frozen.at) * 1e3, 3), False
+        by_wall = (running.wall - frozen.wall) * 1e3
+        return (round(by_wall, 3), False) if 0 < by_wall <= bound else (bound, True)
+
+
+def view(move: Move, held: str = "") -> MoveView:
+    """As operators see it."""
+    return MoveView(
+        id=move.id, task=move.task, source=move.source, target=move.target, kind=move.kind,
+        result=_result(move, held), state=move.state.value, code=move.code,
+        reason=held or move.reason, hint=_hint(move) if held else "",
+        blackout_ms=move.blackout_ms, blackout_is_bound=move.blackout_is_bound, size=move.size,
+        phases_ms=move.phases_ms, begun_at=move.begun_at, ended_at=move.ended_at,
+    )
+
+
+def _result(move: Move, held: str) -> Literal["", "done", "aborted", "reverted", "held"]:
+    if held:
+        return "held"
+    match move.state:
+        case State.RAN | State.DONE:
+            return "done"
+        case State.ABORTED:
+            return "aborted"
+        case State.REVERTED:
+            return "reverted"
+    return ""
+
+
+def _hint(move: Move) -> str:
+    return (
+        f"when {move.target} is back it goes on there by itself; "
+        f"`resolve {move.id} --source` lets it go on at {move.source}: only if {move.target} "
+        f"never ran it, or never comes back; `resolve {move.id} --destination` gives up what "
+        f"{move.source} has of it"
+    )

@@ -1,0 +1,99 @@
+"""A move as the master has it on record, as a table.  Pure.
+
+Rules:
+* **Verdict.**  ``committed``, ``aborted`` and ``reverted`` are one durable write each, of the move
+  and of the task's owner together, before any message tells of it.  Messages only repeat what
+  is on record; so late and doubled ones are still true.
+* A move is committed once both nodes have voted, and never after it was aborted.
+* No silence turns a committed move back: only the destination's own word that it will never run
+  the copy, or a person's.  Until then it is held.
+* The epoch grows by one at each change of owner.
+
+What is not in the table is refused: ``advance`` is its only reader.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from godwit.errors import TaskError
+
+
+class State(StrEnum):
+    INTENT = "intent"
+    COMMITTED = "committed"  # the destination's, which has not said yet that it runs
+    RAN = "ran"  # the destination said so; the source's frozen copy is to go
+    DONE = "done"
+    ABORTED = "aborted"
+    REVERTED = "reverted"
+
+    @property
+    def at_target(self) -> bool:
+        """The destination owns the task."""
+        return self in (State.COMMITTED, State.RAN, State.DONE)
+
+
+class Cause(StrEnum):
+    VOTED = "voted"  # both have
+    ABORTED = "aborted"
+    RAN = "ran"
+    RENOUNCED = "renounced"  # the destination, or a person for it
+    FINISHED = "finished"
+
+
+TABLE: dict[State, dict[Cause, State]] = {
+    State.INTENT: {Cause.VOTED: State.COMMITTED, Cause.ABORTED: State.ABORTED},
+    State.COMMITTED: {Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED},
+    State.RAN: {Cause.FINISHED: State.DONE},
+    State.DONE: {},
+    State.ABORTED: {},
+    State.REVERTED: {},
+}
+
+
+class Move(Struct, frozen=True, omit_defaults=True):
+    """One move on record."""
+
+    id: str
+    task: str
+    source: str
+    target: str
+    kind: str
+    #: The task's at its source, when the move began.
+    epoch: int
+    state: State = State.INTENT
+    #: ``hold`` or ``resume``: what becomes of it when the destination may have run it, and died.
+    on_unknown: str = "hold"
+    #: Nodes that have not answered the last verdict yet.
+    owing: tuple[str, ...] = ()
+    code: str = ""
+    reason: str = ""
+    blackout_ms: float = 0.0
+    blackout_is_bound: bool = False
+    size: int = 0
+    phases_ms: dict[str, float] = {}
+    begun_at: float = 0.0
+    ended_at: float = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Both nodes have done what the verdict wants of them."""
+        return self.state is State.DONE or (
+            self.state in (State.ABORTED, State.REVERTED) and not self.owing
+        )
+
+    @property
+    def owner_epoch(self) -> int:
+        """The task's, by the verdict."""
+        if self.state is State.REVERTED:
+            return self.epoch + 2
+        return self.epoch + 1 if self.state.at_target else self.epoch
+
+
+def advance(state: State, cause: Cause) -> State:
+    """The state that follows.  Raises TaskError when the table has no such step."""
+    try:
+        return TABLE[state][cause]
+    except KeyError:
+        text = f"a move that is {state.value} cannot be {cause.value}"
+        raise TaskError("bad-step", text) from None
