@@ -76,7 +76,7 @@ def spawn(program: Program) -> int:
     read, write = os.pipe2(os.O_CLOEXEC)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        pid = os.fork() if program.cgroup < 0 else _fork_into(program.cgroup)
+        pid = os.fork() if program.cgroup < 0 else fork_into(program.cgroup)
         if pid == 0:
             _child(program, write)
     finally:
@@ -104,7 +104,7 @@ def has_clone3() -> bool:
     return _syscall()(SYS_CLONE3, None, 0) < 0 and ctypes.get_errno() == errno.EINVAL
 
 
-def _fork_into(cgroup: int) -> int:
+def fork_into(cgroup: int) -> int:
     """fork(2), but the child begins in that cgroup: clone3(2), Linux 5.7.  Raises OSError.
 
     The C library does not know of the child: it must do little and execute something.
@@ -172,8 +172,8 @@ def _execute(program: Program) -> None:
     raise denied or missing
 
 
-#: Each step by name, in this order; the cgroup came before.
-_STEPS: tuple[tuple[str, Callable[[Program], object]], ...] = (
+#: Each step by name, in this order, up to exec; the cgroup came before.
+SETTLING: tuple[tuple[str, Callable[[Program], object]], ...] = (
     ("setsid", lambda _: os.setsid()),
     ("signals", _reset_signals),
     ("setrlimit", lambda p: resource.setrlimit(resource.RLIMIT_NOFILE, p.limit)),
@@ -181,5 +181,5 @@ _STEPS: tuple[tuple[str, Callable[[Program], object]], ...] = (
     ("umask", lambda _: os.umask(0o022)),
     ("descriptors", _descriptors),
     ("chdir", lambda p: os.chdir(p.cwd)),
-    ("exec", _execute),
 )
+_STEPS = (*SETTLING, ("exec", _execute))
