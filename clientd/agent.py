@@ -23,6 +23,7 @@ from typing import assert_never
 from clientd import actions as do
 from clientd import events as on
 from clientd import load
+from clientd.callers import Callers
 from clientd.core import Agent, Identity
 from clientd.follow import Follower
 from clientd.inotify import Growth
@@ -60,6 +61,7 @@ class Shell:
         self._times: LogTimes | None = None
         self._identity_path = ""
         self._listener: Listener | None = None
+        self._callers: Callers
         self._transfers: Transfers | None = None
         self._membership: Membership
         self._timer: asyncio.TimerHandle | None = None
@@ -88,6 +90,7 @@ class Shell:
             await self._listener.close()
         if self._transfers is not None:
             await self._transfers.close()
+            await self._callers.close()
         for link, _ in tuple(self._links.values()):
             link.close("this agent ends")
         self._keeper.close("this agent ends")
@@ -115,9 +118,11 @@ class Shell:
         self._membership = Membership(
             os.path.join(folder, "trust"), facts.name, facts.token_file, self._log
         )
+        trust = self._membership.trust
+        self._callers = Callers(trust, self._on_refused)
         self._transfers = Transfers(
             Roots(facts.roots or (b"/",), os.fsencode(os.path.join(facts.state, "files"))),
-            self._membership.trust, self._handle, self._on_refused,
+            trust, self._callers, self._handle,
         )
         self._core = Agent(self._identity(), random.random)
         load.take(0)
@@ -127,7 +132,6 @@ class Shell:
         self._spawn(self._keep_young())
 
     def _listen(self, host: str, port: int) -> None:
-        assert self._transfers is not None
         try:
             sock = listen_tcp(host, port)
         except OSError as err:
@@ -135,12 +139,12 @@ class Shell:
             self._exit()
             return
         self._listener = Listener(sock, Accept(
-            {CONTROL: self._new_link}, self._on_accepted, self._transfers.on_bulk,
+            {CONTROL: self._new_link}, self._on_accepted, self._callers.on_bulk,
             tls=self._membership.trust.server, raw={ADOPT: self._membership.on_adopt},
             on_refused=self._on_refused,
         ))
         port = sock.getsockname()[1]
-        self._transfers.listens_on(self._listener, port)
+        self._callers.listens_on(self._listener, port)
         self._log("info", f"listening on {join_address(host, port)}")
 
     def _identity(self) -> Identity:
