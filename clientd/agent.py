@@ -31,6 +31,7 @@ from clientd.keeper import orders
 from clientd.logtimes import LogTimes
 from clientd.membership import Membership
 from clientd.roots import Roots
+from clientd.shipping import Shipping
 from clientd.transfers import Transfers
 from godwit.errors import GodwitError, PeerError
 from godwit.log import Log
@@ -63,6 +64,7 @@ class Shell:
         self._listener: Listener | None = None
         self._callers: Callers
         self._transfers: Transfers | None = None
+        self._shipping: Shipping | None = None
         self._membership: Membership
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -88,8 +90,9 @@ class Shell:
             follower.close()
         if self._listener is not None:
             await self._listener.close()
-        if self._transfers is not None:
+        if self._transfers is not None and self._shipping is not None:
             await self._transfers.close()
+            await self._shipping.close()
             await self._callers.close()
         for link, _ in tuple(self._links.values()):
             link.close("this agent ends")
@@ -124,6 +127,7 @@ class Shell:
             Roots(facts.roots or (b"/",), os.fsencode(os.path.join(facts.state, "files"))),
             trust, self._callers, self._handle,
         )
+        self._shipping = Shipping(trust, self._callers, self._handle)
         self._core = Agent(self._identity(), random.random)
         load.take(0)
         if facts.listen:
@@ -281,6 +285,18 @@ class Shell:
             case do.EraseFile(order, path, recursive):
                 assert self._transfers is not None
                 self._transfers.erase(order, path, recursive)
+            case do.StartShip():
+                assert self._shipping is not None
+                self._shipping.send(action)
+            case do.ShipImage():
+                assert self._shipping is not None
+                self._shipping.image(action)
+            case do.AwaitShip():
+                assert self._shipping is not None
+                self._shipping.receive(action, self._local_host())
+            case do.DropShip(move):
+                assert self._shipping is not None
+                self._shipping.drop(move)
             case do.DropLogTimes(tasks):
                 assert self._times is not None
                 for task in tasks:
