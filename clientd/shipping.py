@@ -6,6 +6,7 @@ stands still is to pass its bytes on (godwit.ship).
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import ssl
@@ -284,4 +285,6 @@ def _set_stall(link: socket.socket) -> None:
 
 def _hung_up(err: Exception) -> bool:
     """The connection came about, and ended before its opening did."""
-    return isinstance(err, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError)
+    reset = isinstance(err, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError)
+    # A connection that was reset before TLS began says that it is none.
+    return reset or getattr(err, "errno", 0) == errno.ENOTCONN

@@ -18,7 +18,7 @@ from clientd import shipping
 from clientd.callers import Callers
 from clientd.shipping import Shipping
 from godwit.wire.link import dial_bulk
-from godwit.wire.preface import Show
+from godwit.wire.preface import BULK, Show
 from godwit.wire.trust import Peer, Trust
 from tests.certificates import Issuer
 from tests.test_transfers import leaf_of
@@ -266,17 +266,18 @@ def test_a_call_that_is_hung_up_on_is_repeated(
 
     async def scene(pair: Pair) -> None:
         pair.source.write(b"log", b"image")
-        calls = []
+        calls: list[bytes] = []
 
-        async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            calls.append(1)
+        async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            calls.append(await reader.readexactly(4))
+            await reader.read(100000)  # the client's hello
             writer.close()
 
         async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
             pair.source.sends(pair.destination, f"127.0.0.1:{port}")
             assert (await pair.source.next(on.ShipFailed)).code == "unreachable"
-        assert len(calls) == 4
+        assert calls == [BULK] * 4
 
     run(scene, tmp_path)
 
