@@ -129,6 +129,46 @@ class EraseFile:
 
 
 @dataclass(frozen=True, slots=True)
+class StartShip:
+    """Call ``address`` and stream a move's log there; answered by CaughtUp or ShipFailed."""
+
+    move: str
+    address: str
+    ticket: str
+    leaves: tuple[str, ...]
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShipImage:
+    """Send what is left of the log, up to ``log_size`` bytes, and the snapshot of ``size``."""
+
+    move: str
+    image: str
+    log_size: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitShip:
+    """Wait for a ship and write what it brings into these files; answered by ShipAwaited, then
+    Landed or ShipFailed."""
+
+    move: str
+    ticket: str
+    leaves: tuple[str, ...]
+    log: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropShip:
+    """End this move's ship, if it is not over; no event comes of it."""
+
+    move: str
+
+
+@dataclass(frozen=True, slots=True)
 class DropLogTimes:
     """These tasks are forgotten: drop what is kept about their logs."""
 
@@ -154,5 +194,5 @@ class Exit:
 Action = (
     Dial | Send | Open | Close | Tell | Remember | Install | TakeLoad | TakeUsage | StartFollow
     | FinishFollow | GrantFollow | DropFollow | StartTransfer | DropTransfer | EraseFile
-    | DropLogTimes | Say | Exit
+    | StartShip | ShipImage | AwaitShip | DropShip | DropLogTimes | Say | Exit
 )

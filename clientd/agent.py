@@ -23,6 +23,7 @@ from typing import assert_never
 from clientd import actions as do
 from clientd import events as on
 from clientd import load
+from clientd.callers import Callers
 from clientd.core import Agent, Identity
 from clientd.follow import Follower
 from clientd.inotify import Growth
@@ -30,6 +31,7 @@ from clientd.keeper import orders
 from clientd.logtimes import LogTimes
 from clientd.membership import Membership
 from clientd.roots import Roots
+from clientd.shipping import Shipping
 from clientd.transfers import Transfers
 from godwit.errors import GodwitError, PeerError
 from godwit.log import Log
@@ -60,7 +62,9 @@ class Shell:
         self._times: LogTimes | None = None
         self._identity_path = ""
         self._listener: Listener | None = None
+        self._callers: Callers
         self._transfers: Transfers | None = None
+        self._shipping: Shipping | None = None
         self._membership: Membership
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
@@ -86,8 +90,10 @@ class Shell:
             follower.close()
         if self._listener is not None:
             await self._listener.close()
-        if self._transfers is not None:
+        if self._transfers is not None and self._shipping is not None:
             await self._transfers.close()
+            await self._shipping.close()
+            await self._callers.close()
         for link, _ in tuple(self._links.values()):
             link.close("this agent ends")
         self._keeper.close("this agent ends")
@@ -115,10 +121,13 @@ class Shell:
         self._membership = Membership(
             os.path.join(folder, "trust"), facts.name, facts.token_file, self._log
         )
+        trust = self._membership.trust
+        self._callers = Callers(trust, self._on_refused)
         self._transfers = Transfers(
             Roots(facts.roots or (b"/",), os.fsencode(os.path.join(facts.state, "files"))),
-            self._membership.trust, self._handle, self._on_refused,
+            trust, self._callers, self._handle,
         )
+        self._shipping = Shipping(trust, self._callers, self._handle)
         self._core = Agent(self._identity(), random.random)
         load.take(0)
         if facts.listen:
@@ -127,7 +136,6 @@ class Shell:
         self._spawn(self._keep_young())
 
     def _listen(self, host: str, port: int) -> None:
-        assert self._transfers is not None
         try:
             sock = listen_tcp(host, port)
         except OSError as err:
@@ -135,12 +143,12 @@ class Shell:
             self._exit()
             return
         self._listener = Listener(sock, Accept(
-            {CONTROL: self._new_link}, self._on_accepted, self._transfers.on_bulk,
+            {CONTROL: self._new_link}, self._on_accepted, self._callers.on_bulk,
             tls=self._membership.trust.server, raw={ADOPT: self._membership.on_adopt},
             on_refused=self._on_refused,
         ))
         port = sock.getsockname()[1]
-        self._transfers.listens_on(self._listener, port)
+        self._callers.listens_on(self._listener, port)
         self._log("info", f"listening on {join_address(host, port)}")
 
     def _identity(self) -> Identity:
@@ -277,6 +285,18 @@ class Shell:
             case do.EraseFile(order, path, recursive):
                 assert self._transfers is not None
                 self._transfers.erase(order, path, recursive)
+            case do.StartShip():
+                assert self._shipping is not None
+                self._shipping.send(action)
+            case do.ShipImage():
+                assert self._shipping is not None
+                self._shipping.image(action)
+            case do.AwaitShip():
+                assert self._shipping is not None
+                self._shipping.receive(action, self._local_host())
+            case do.DropShip(move):
+                assert self._shipping is not None
+                self._shipping.drop(move)
             case do.DropLogTimes(tasks):
                 assert self._times is not None
                 for task in tasks:

@@ -3,7 +3,8 @@
 What it keeps:
 * all tasks, as the keeper tells them; the keeper's journal is the truth, this is its copy;
 * the master's two links, and when to call again;
-* which streams follow which task.
+* which streams follow which task;
+* the moves from and to this node: clientd.moves.
 
 The relation to the master, a table (``Relation``):
 
@@ -28,6 +29,7 @@ from clientd import actions as do
 from clientd import events as on
 from clientd.keeper import orders
 from clientd.keeper.news import batches
+from clientd.moves import Moves, Step
 from godwit.names import split_address
 from godwit.task.lifecycle import Status
 from godwit.task.record import Spec, Task, Usage
@@ -148,6 +150,7 @@ class Agent:
     #: Launches that the keeper was told of and has not told of: a Report names them, or the
     #: master would take them for lost.
     starting: dict[str, Spec] = field(default_factory=dict)
+    moves: Moves = field(default_factory=Moves)
     dismissed: bool = False
 
     def __post_init__(self) -> None:
@@ -212,6 +215,11 @@ class Agent:
                 yield from self._to_master(wire.Renew(request))
             case on.WorkEnded(order, code, text):
                 yield from self._answer(order, wire.Done(order, code, text))
+            case on.ShipAwaited() | on.ShipProgressed() | on.CaughtUp() | on.Landed():
+                yield from self._moving(self.moves.happened(event))
+            case on.ShipFailed(text=text):
+                yield do.Say("warning", f"the ship of move {event.move} failed: {text}")
+                yield from self._moving(self.moves.happened(event))
 
     # ---- the keeper ------------------------------------------------------------------------
 
@@ -219,6 +227,7 @@ class Agent:
         match word:
             case orders.Facts():
                 self.facts = word
+                self.moves.boot = word.boot
                 self.orphan_since = now
             case orders.Known(tasks, last):
                 self.tasks.update((task.id, task) for task in tasks)
@@ -237,6 +246,7 @@ class Agent:
                     self.tasks.pop(task, None)
                     yield from self._drop_readers(task)
                 yield do.DropLogTimes(tasks)
+                self.moves.forgotten(tasks)
                 yield from self._to_master(wire.Forgotten(tasks))
             case orders.Acted(order, code, text):
                 yield from self._answer(order, wire.Done(order, code, text))
@@ -248,6 +258,8 @@ class Agent:
             case orders.Stopping(reason, tasks_left):
                 yield from self._to_master(wire.Leaving(reason, tasks_left))
                 yield do.Exit("stopping")
+            case orders.Standing() | orders.Landing() | orders.Shipping():
+                yield from self._moving(self.moves.told(word))
 
     def _changed(self, tasks: tuple[Task, ...]) -> Iterator[do.Action]:
         for task in tasks:
@@ -408,11 +420,21 @@ class Agent:
         for batch in most:
             yield from self._to_master(wire.Report(batch, last=False))
         yield from self._to_master(wire.Report(final))
+        yield from self._moving(iter(tuple(self.moves.standings.values())))
 
     def _to_master(self, message: wire.Message) -> Iterator[do.Action]:
         """Sends on the control link, if we are joined; the next Report makes up for it if not."""
         if self.control.relation is Relation.JOINED and self.control.link is not None:
             yield do.Send(self.control.link, message)
+
+    def _moving(self, steps: Iterator[Step]) -> Iterator[do.Action]:
+        """Steps of moves as actions."""
+        for step in steps:
+            if not isinstance(step, wire.Standing):
+                yield step
+            elif self.control.relation is Relation.JOINED:
+                yield from self._to_master(step)
+                self.moves.sent(step)
 
     def _answer(self, order: int, message: wire.Message) -> Iterator[do.Action]:
         """Answers an order, once, on the connection on which it came."""
@@ -484,6 +506,8 @@ class Agent:
                 yield do.GrantFollow(stream, count)
             case wire.Renewed(certificate):
                 yield do.Install(certificate)
+            case wire.Reserve() | wire.Freeze() | wire.Verdict():
+                yield from self._moving(self.moves.asked(message, self.tasks))
             case wire.Dismiss(order):
                 self.dismissed = True
                 yield do.Remember("")
@@ -498,7 +522,7 @@ class Agent:
         for stream, task in zip(launch.streams, launch.tasks, strict=False):
             self._follow(wire.Follow(stream, task, live=True))
         self.starting.update((s.task, s) for s in specs if s.task not in self.tasks)
-        yield do.Tell(orders.Start(specs))
+        yield do.Tell(orders.Start(specs, launch.source))
 
     # ---- following logs --------------------------------------------------------------------
 

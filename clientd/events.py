@@ -125,11 +125,57 @@ class WorkEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ShipAwaited:
+    """The ship of a move is expected here, on this port."""
+
+    move: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShipProgressed:
+    """A ship at its source got on with what is streamed before the freeze, bytes."""
+
+    move: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """The destination has written the log, but for a last bit: now is the time to freeze."""
+
+    move: str
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """Log and snapshot are here and on the disk; ``digest`` is the snapshot's SHA-256, hex."""
+
+    move: str
+    #: Of the snapshot, bytes.
+    size: int
+    digest: str
+    #: Milliseconds from the source's word that it sends the snapshot.
+    wire_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShipFailed:
+    """A ship ended, at either end, before all was on the destination's disk."""
+
+    move: str
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """The deadline that the core named has come."""
 
 
 Event = (
     KeeperTold | RequestMade | LinkOpened | LinkAccepted | DialFailed | LinkClosed | Received
-    | LoadTaken | UsageTaken | FollowEnded | WorkProgressed | Copied | PortOpened | WorkEnded | Tick
+    | LoadTaken | UsageTaken | FollowEnded | WorkProgressed | Copied | PortOpened | WorkEnded
+    | ShipAwaited | ShipProgressed | CaughtUp | Landed | ShipFailed | Tick
 )

@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from clientd import events as on
+from clientd.callers import Callers, expect_peer
 from clientd.roots import Roots, erase
 from godwit import bulk
 from godwit.errors import GodwitError, PeerError, TransferError
 from godwit.names import split_address
-from godwit.wire.link import Accept, Listener, dial_bulk, listen_tcp
+from godwit.wire.link import dial_bulk
 from godwit.wire.messages import Transfer
 from godwit.wire.preface import Show
-from godwit.wire.trust import Peer, Trust, expect_leaf, expect_master
+from godwit.wire.trust import Trust
 
 #: Transfers at work at once; more wait for a free thread.
 THREADS = 16
@@ -43,18 +44,14 @@ class _Work:
 class Transfers:
     """Runs transfers; ``report`` is called in the event loop."""
 
-    def __init__(
-        self, roots: Roots, trust: Trust, report: Report, refused: Callable[[str, str], None]
-    ):
+    def __init__(self, roots: Roots, trust: Trust, callers: Callers, report: Report):
         self._roots = roots
-        self._refused = refused
+        self._callers = callers
         self._trust = trust
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(THREADS, "transfer")
         self._works: dict[int, _Work] = {}
-        self._listener: Listener | None = None
-        self._port = 0
 
     def start(self, order: Transfer, master: str, local_host: str) -> None:
         """Begins a transfer; WorkEnded says how it went."""
@@ -63,43 +60,22 @@ class Transfers:
             address = master if order.address == "master" else order.address
             self._submit(work, lambda: self._dial(work, address))
             return
+        def called(sock: socket.socket) -> None:
+            if work.timer:
+                work.timer.cancel()
+            work.link = sock
+            self._submit(work, lambda: self._transfer(work))
+
         try:
-            port = self._listen(local_host)
+            port = self._callers.expect(_expected(order), order.leaves, local_host, called)
         except OSError as err:
             self._ended(work, "listen", f"cannot listen for the transfer: {err.strerror}")
             return
         work.timer = self._loop.call_later(WAIT_S, self._give_up, work)
         self._report(on.PortOpened(order.order, port))
 
-    def _listen(self, host: str) -> int:
-        """A port of our own on the address that the master knows us by; opened at first need."""
-        if self._listener is None:
-            sock = listen_tcp(host, 0)
-            self._port = sock.getsockname()[1]
-            self._listener = Listener(sock, Accept(
-                {}, lambda *_: None, self.on_bulk, tls=self._trust.server,
-                on_refused=self._refused,
-            ))
-        return self._port
-
-    def listens_on(self, listener: Listener, port: int) -> None:
-        """This agent listens anyway: transfers use that port."""
-        self._listener, self._port = listener, port
-
-    def on_bulk(self, sock: socket.socket, show: Show, peer: Peer) -> None:
-        """Somebody called with a ticket: the transfer that waits for it goes on."""
-        for work in self._works.values():
-            waits = work.link is None and not work.order.address and not work.dropped
-            ours = work.order.ticket == show.ticket and work.order.role != show.role
-            if waits and ours and _is_expected(work.order, peer):
-                if work.timer:
-                    work.timer.cancel()
-                work.link = sock
-                self._submit(work, lambda work=work: self._transfer(work))  # type: ignore[misc]
-                return
-        sock.close()
-
     def _give_up(self, work: _Work) -> None:
+        self._callers.forget(_expected(work.order))
         self._ended(work, "timeout", f"the other side did not call within {WAIT_S:g} s")
 
     def drop(self, order: int) -> None:
@@ -114,6 +90,7 @@ class Transfers:
                 socket.socket.shutdown(work.link, socket.SHUT_RDWR)
         elif work.timer:
             work.timer.cancel()
+            self._callers.forget(_expected(work.order))
             self._ended(work, "dropped", "no longer wanted")
 
     def erase(self, order: int, path: bytes, recursive: bool) -> None:
@@ -157,7 +134,7 @@ class Transfers:
         show = Show(work.order.ticket, work.order.role)
         try:
             work.link = dial_bulk(
-                (host, port), show, self._trust.client(), partial(_expect, work.order)
+                (host, port), show, self._trust.client(), partial(expect_peer, work.order.leaves)
             )
         except (OSError, PeerError) as err:
             reason = getattr(err, "strerror", None) or err
@@ -193,22 +170,9 @@ class Transfers:
         """Cuts what is under way and waits for the threads."""
         for order in tuple(self._works):
             self.drop(order)
-        if self._listener is not None:
-            await self._listener.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _expect(order: Transfer, peer: Peer) -> None:
-    """Raises PeerError unless the other end is the one that this transfer is with."""
-    if order.leaves:
-        expect_leaf(order.leaves, peer)
-    else:
-        expect_master(peer)
-
-
-def _is_expected(order: Transfer, peer: Peer) -> bool:
-    try:
-        _expect(order, peer)
-    except PeerError:
-        return False
-    return True
+def _expected(order: Transfer) -> Show:
+    """What the other side shows when it calls."""
+    return Show(order.ticket, "send" if order.role == "receive" else "receive")

@@ -30,6 +30,7 @@ PURE = [
     "clientd.core",
     "clientd.events",
     "clientd.actions",
+    "clientd.moves",
     "clientd.keeper.backoff",
     "clientd.keeper.news",
     "clientd.keeper.orders",

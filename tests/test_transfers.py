@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from clientd import events as on
+from clientd.callers import Callers
 from clientd.roots import Roots
 from clientd.transfers import Transfers
 from godwit.errors import PeerError
@@ -31,7 +32,8 @@ class Node:
         self.refused: list[str] = []
         self._news = asyncio.Event()
         roots = Roots((os.fsencode(top),), os.fsencode(top))
-        self.transfers = Transfers(roots, trust, self._report, self._refuse)
+        self.callers = Callers(trust, self._refuse)
+        self.transfers = Transfers(roots, trust, self.callers, self._report)
 
     def _report(self, event: on.Event) -> None:
         self.events.append(event)
@@ -81,6 +83,7 @@ def run(scene: Callable[[Issuer, Node], Awaitable[None]], top: Path) -> None:
             await scene(issuer, node)
         finally:
             await node.transfers.close()
+            await node.callers.close()
 
     asyncio.run(play())
 

@@ -1,0 +1,290 @@
+"""The agent's ends of moves' ships: a thread for each, news as events.
+
+The source dials the destination before the freeze, so that what is left to do while the task
+stands still is to pass its bytes on (godwit.ship).
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import ssl
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from clientd import actions as do
+from clientd import events as on
+from clientd.callers import Callers, expect_peer
+from godwit import ship
+from godwit.bulk.faults import fault
+from godwit.errors import PeerError, TransferError
+from godwit.names import split_address
+from godwit.wire.link import dial_bulk, reason_of
+from godwit.wire.preface import Show
+from godwit.wire.trust import Trust
+
+#: Ships at once at this node, of both directions.
+SHIPS = 256
+#: Seconds a destination waits for the source's call.
+WAIT_S = 30.0
+#: Seconds that bytes may be on their way before the connection counts as broken.
+STALL_S = 60.0
+#: Seconds between two progress events of one ship.
+PROGRESS_S = 0.25
+#: Calls at once: a node that is called hangs up on who calls too often before it is answered
+#: (godwit.wire.link, OPENING_MOST_EACH), and may have other callers at our address.
+CALLS = 4
+#: A call that was hung up on is repeated after these pauses, seconds.
+PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+
+#: What a thread has to say at its end, if anything.
+End = on.ShipFailed | None
+
+
+@dataclass(slots=True)
+class _Work:
+    """One ship at one end."""
+
+    move: str
+    #: Set when nobody wants it any more.
+    dropped: threading.Event = field(default_factory=threading.Event)
+    link: socket.socket | None = None
+    #: Source: told by ``wake``, an eventfd, which the thread closes under ``lock``.
+    image: do.ShipImage | None = None
+    wake: int = -1
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    #: Destination, until it is called: what takes it back.
+    unexpect: Callable[[], None] | None = None
+    thread: threading.Thread | None = None
+    #: When progress was told last, monotonic seconds; that it begins is no progress.
+    said_at: float = field(default_factory=time.monotonic)
+
+
+class Shipping:
+    """Runs ships; ``report`` is called in the event loop."""
+
+    def __init__(self, trust: Trust, callers: Callers, report: Callable[[on.Event], None]):
+        self._trust = trust
+        self._callers = callers
+        self._report = report
+        self._loop = asyncio.get_running_loop()
+        self._works: dict[str, _Work] = {}
+        self._calls = threading.Semaphore(CALLS)
+
+    # ---- in the event loop -----------------------------------------------------------------
+
+    def send(self, start: do.StartShip) -> None:
+        """Calls the destination and streams the log."""
+        if work := self._begin(start.move):
+            work.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._run(work, partial(self._send, work, start))
+
+    def image(self, rest: do.ShipImage) -> None:
+        """Sends what is left, now that the task stands still."""
+        if work := self._works.get(rest.move):
+            work.image = rest
+            with work.lock:
+                if work.wake >= 0:
+                    os.eventfd_write(work.wake, 1)
+
+    def receive(self, awaited: do.AwaitShip, host: str) -> None:
+        """Waits for the source's call, on a port at our address ``host``."""
+        work = self._begin(awaited.move)
+        if work is None:
+            return
+        show = Show(awaited.ticket, "send")
+
+        def called(sock: socket.socket) -> None:
+            timer.cancel()
+            work.unexpect = None
+            work.link = sock
+            self._run(work, partial(self._receive, work, awaited))
+
+        def unexpect() -> None:
+            timer.cancel()
+            self._callers.forget(show)
+
+        try:
+            port = self._callers.expect(show, awaited.leaves, host, called)
+        except OSError as err:
+            self._fail(work, "listen", f"cannot listen for the task: {err.strerror}")
+            return
+        timer = self._loop.call_later(WAIT_S, self._give_up, work)
+        work.unexpect = unexpect
+        self._report(on.ShipAwaited(work.move, port))
+
+    def drop(self, move: str) -> None:
+        """Nobody wants this ship any more; it says nothing more."""
+        work = self._works.pop(move, None)
+        if work is None:
+            return
+        work.dropped.set()
+        if work.unexpect is not None:
+            work.unexpect()
+        if work.link is not None:
+            with contextlib.suppress(OSError):
+                # SSLSocket.shutdown would make the thread's running read raise ValueError.
+                socket.socket.shutdown(work.link, socket.SHUT_RDWR)
+
+    async def close(self) -> None:
+        """Ends all; the threads notice at once, but for one that is just calling."""
+        works = tuple(self._works.values())
+        for work in works:
+            self.drop(work.move)
+        for work in works:
+            if work.thread is not None:
+                await asyncio.to_thread(work.thread.join, 1.0)
+
+    def _begin(self, move: str) -> _Work | None:
+        if move in self._works:
+            return None
+        work = self._works[move] = _Work(move)
+        if len(self._works) > SHIPS:
+            self._fail(work, "busy", f"{SHIPS} tasks are moving from or to this node")
+            return None
+        return work
+
+    def _give_up(self, work: _Work) -> None:
+        assert work.unexpect is not None
+        work.unexpect()
+        self._fail(work, "timeout", f"the source did not call within {WAIT_S:g} s")
+
+    def _fail(self, work: _Work, code: str, text: str) -> None:
+        self._over(work, on.ShipFailed(work.move, code, text))
+
+    def _over(self, work: _Work, end: End) -> None:
+        if self._works.get(work.move) is work:
+            del self._works[work.move]
+            if end is not None:
+                self._report(end)
+
+    def _say(self, work: _Work, event: on.Event) -> None:
+        if self._works.get(work.move) is work:
+            self._report(event)
+
+    # ---- in threads ------------------------------------------------------------------------
+
+    def _run(self, work: _Work, run: Callable[[], None]) -> None:
+        work.thread = threading.Thread(
+            target=self._guard, args=(work, run), name=f"ship {work.move}", daemon=True
+        )
+        work.thread.start()
+
+    def _guard(self, work: _Work, run: Callable[[], None]) -> None:
+        end: End = None
+        try:
+            run()
+        except TransferError as err:
+            end = on.ShipFailed(work.move, err.code, str(err))
+        finally:
+            with work.lock:
+                if work.wake >= 0:
+                    os.close(work.wake)
+                work.wake = -1
+            if work.link is not None:
+                work.link.close()
+        self._later(partial(self._over, work, end))
+
+    def _later(self, call: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(call)
+
+    def _send(self, work: _Work, start: do.StartShip) -> None:
+        with _opened(start.log, os.O_RDONLY) as log:
+            work.link = self._dial(work, start)
+            if work.dropped.is_set():
+                return
+            sending = ship.Sending(work.link, log)
+            with _telling(sending.fail):
+                sending.stream(partial(self._progress, work))
+                self._later(partial(self._say, work, on.CaughtUp(work.move)))
+                sending.wait(work.wake)
+                rest = work.image
+                assert rest is not None
+                with _opened(rest.image, os.O_RDONLY) as image:
+                    sending.finish(image, rest.log_size, rest.size)
+
+    def _receive(self, work: _Work, awaited: do.AwaitShip) -> None:
+        assert work.link is not None
+        _set_stall(work.link)
+        with (
+            _opened(awaited.log, os.O_WRONLY) as log,
+            _opened(awaited.image, os.O_WRONLY) as image,
+        ):
+            receiving = ship.Receiving(work.link, log, image)
+            with _telling(receiving.fail):
+                done = receiving.run()
+        landed = on.Landed(work.move, done.size, done.digest, done.wire_ms)
+        self._later(partial(self._say, work, landed))
+        # What is here is here, whether or not the source hears of it.
+        with contextlib.suppress(TransferError):
+            receiving.finish()
+
+    def _dial(self, work: _Work, start: do.StartShip) -> socket.socket:
+        pauses = iter(PAUSES_S)
+        while True:
+            try:
+                with self._calls:
+                    return self._call(start)
+            except (OSError, PeerError) as err:
+                pause = next(pauses, None) if _hung_up(err) else None
+                if pause is None or work.dropped.wait(pause):
+                    text = f"{start.address}: {reason_of(err)}"
+                    raise TransferError("unreachable", text) from err
+
+    def _call(self, start: do.StartShip) -> socket.socket:
+        link = dial_bulk(
+            split_address(start.address), Show(start.ticket, "send"), self._trust.client(),
+            partial(expect_peer, start.leaves),
+        )
+        _set_stall(link)
+        return link
+
+    def _progress(self, work: _Work, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - work.said_at >= PROGRESS_S:
+            work.said_at = now
+            self._later(partial(self._say, work, on.ShipProgressed(work.move, done, total)))
+
+
+@contextlib.contextmanager
+def _telling(fail: Callable[[TransferError], TransferError]) -> Iterator[None]:
+    """An error inside is told to the other end, and the better reason of the two goes on."""
+    try:
+        yield
+    except TransferError as err:
+        raise fail(err) from err.__cause__
+    except OSError as err:
+        raise fail(fault(err, b"the task's files")) from err
+
+
+@contextlib.contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    """A regular file that is there, open.  Raises TransferError."""
+    about = os.fsencode(path)
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as err:
+        raise fault(err, about) from err
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise TransferError("not-a-file", f"{path}: is no regular file")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _set_stall(link: socket.socket) -> None:
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(STALL_S * 1000))
+
+
+def _hung_up(err: Exception) -> bool:
+    """The connection came about, and ended before its opening did."""
+    reset = isinstance(err, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError)
+    # A connection that was reset before TLS began says that it is none.
+    return reset or getattr(err, "errno", 0) == errno.ENOTCONN

@@ -1,0 +1,205 @@
+"""The destination's end of a ship.
+
+The source is not trusted: it can write into the two files it was given, no further than it said,
+and the snapshot counts as landed only when its digest is right and all is on the disk.
+"""
+
+import hashlib
+import os
+import socket
+import time
+from dataclasses import dataclass
+
+from godwit.bulk.faults import fault
+from godwit.bulk.link import Link
+from godwit.bulk.words import Block, Hole
+from godwit.errors import TransferError
+from godwit.ship.words import (
+    CHUNK,
+    IMAGE,
+    LIMIT,
+    LOG,
+    VERSION,
+    At,
+    Board,
+    End,
+    Mark,
+    Marked,
+    Rest,
+    Safe,
+    decode_from_source,
+)
+from godwit.ship.writeback import start_writeback
+
+#: Bytes written to one file before the kernel is told to begin to write them to the disk.
+BEGIN = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """What has landed: the snapshot's size in bytes, its SHA-256 (hex), and the milliseconds
+    from the word that the task stands still till all was on the disk."""
+
+    size: int
+    digest: str
+    wire_ms: float
+
+
+class _File:
+    """One file that is written to."""
+
+    def __init__(self, fd: int, name: bytes):
+        self.fd = fd
+        self.name = name
+        self.offset = 0
+        #: Up to where the kernel was told to write.
+        self._begun = 0
+
+    def write(self, data: memoryview) -> None:
+        done = 0
+        try:
+            while done < len(data):
+                done += os.pwrite(self.fd, data[done:], self.offset + done)
+        except OSError as err:
+            raise fault(err, self.name) from err
+        self.offset += done
+        if self.offset - self._begun >= BEGIN:
+            self.begin()
+
+    def begin(self) -> None:
+        """What was written is to be on its way to the disk."""
+        start_writeback(self.fd, self._begun, self.offset - self._begun)
+        self._begun = self.offset
+
+    def sync(self) -> None:
+        try:
+            os.fdatasync(self.fd)
+        except OSError as err:
+            raise fault(err, self.name) from err
+
+
+class Receiving:
+    """One ship: ``run``, then ``finish`` tells the source.
+
+    The socket is blocking, plain or TLS; it and the descriptors of the two empty files ``log``
+    and ``image`` stay the caller's to close.  Everything raises TransferError; then ``fail``
+    tells the other end.
+    """
+
+    def __init__(self, sock: socket.socket, log: int, image: int):
+        self._link = Link(sock, decode_from_source, LIMIT)
+        self._files = (_File(log, b"the task's log"), _File(image, b"the snapshot"))
+        #: The one whose bytes come now.
+        self._file: _File | None = None
+        self._rest: Rest | None = None
+        self._rest_at = 0.0
+        self._digest = hashlib.sha256()
+        self._buffer = memoryview(bytearray(CHUNK))
+
+    def run(self) -> Shipped:
+        """Writes all that comes; returns when it is on the disk."""
+        board = self._link.get()
+        if not isinstance(board, Board):
+            raise _out_of_turn("it began with something else")
+        if board.version != VERSION:
+            raise TransferError("protocol", f"the source speaks version {board.version}")
+        self._check_room(self._files[LOG], board.room)
+        digest = self._listen()
+        rest = self._check_complete(digest)
+        self._sync(rest)
+        wire_ms = (time.monotonic() - self._rest_at) * 1000
+        return Shipped(rest.size, digest.hex(), wire_ms)
+
+    def finish(self) -> None:
+        """Tells the source that all has landed."""
+        self._link.put(Safe())
+        self._link.flush()
+
+    def fail(self, err: TransferError) -> TransferError:
+        """Tells the other end; gives the better reason of the two."""
+        return self._link.fail(err)
+
+    def _listen(self) -> bytes:
+        """Takes messages until the source says End; gives the digest it says."""
+        while True:
+            match self._link.get():
+                case Block(size=size):
+                    self._block(size)
+                case Hole(size=size):
+                    self._expect(size).offset += size
+                case At(file=number, offset=offset):
+                    self._at(number, offset)
+                case Mark(number=number) if self._rest is None:
+                    self._link.put(Marked(number))
+                    self._link.flush()
+                case Rest() as rest if self._rest is None:
+                    self._rest, self._rest_at = rest, time.monotonic()
+                    self._check_room(self._files[IMAGE], rest.size)
+                case End(digest=digest) if self._rest is not None:
+                    return digest
+                case message:
+                    raise _out_of_turn(f"{type(message).__name__} out of turn")
+
+    def _at(self, number: int, offset: int) -> None:
+        """Both files are written from their beginning on, without a gap."""
+        file = self._files[number]
+        if offset != file.offset or (number == IMAGE and self._rest is None):
+            raise _out_of_turn("it goes on where nothing is")
+        self._file = file
+
+    def _expect(self, count: int) -> _File:
+        """The file that so many bytes come for."""
+        file = self._file
+        if file is None:
+            raise _out_of_turn("bytes of no file")
+        most = 2**63 - 1
+        if self._rest is not None:
+            most = self._rest.size if file is self._files[IMAGE] else self._rest.log_size
+        if file.offset + count > most:
+            raise _out_of_turn("a file longer than it said")
+        return file
+
+    def _block(self, size: int) -> None:
+        file = self._expect(size)
+        while size:
+            data = self._buffer[:size]
+            self._link.read_into(data)
+            file.write(data)
+            if file is self._files[IMAGE]:
+                self._digest.update(data)
+            size -= len(data)
+
+    def _check_room(self, file: _File, need: int) -> None:
+        try:
+            disk = os.fstatvfs(file.fd)
+        except OSError as err:
+            raise fault(err, file.name) from err
+        free = disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)
+        # Some network file systems say 0 blocks: they do not know.
+        if disk.f_blocks and need > free:
+            text = f"{file.name.decode()} needs {need} bytes, {free} are free there"
+            raise TransferError("no-space", text)
+
+    def _check_complete(self, digest: bytes) -> Rest:
+        rest = self._rest
+        assert rest is not None
+        if [file.offset for file in self._files] != [rest.log_size, rest.size]:
+            raise _out_of_turn("it ended before all had come")
+        if self._digest.digest() != digest:
+            raise TransferError("digest", "the snapshot did not arrive as it was sent")
+        return rest
+
+    def _sync(self, rest: Rest) -> None:
+        """Both files onto the disk, at once."""
+        log, image = self._files
+        try:
+            os.ftruncate(log.fd, rest.log_size)  # it may end with a hole
+        except OSError as err:
+            raise fault(err, log.name) from err
+        image.begin()
+        log.sync()
+        image.sync()
+
+
+def _out_of_turn(what: str) -> TransferError:
+    return TransferError("protocol", f"the source broke the protocol: {what}")

@@ -1,0 +1,84 @@
+"""What the two ends of a ship say to each other, and the bounds of it.
+
+    source                                       destination
+    Board                               ->
+    At(LOG, 0), the log so far, Mark 1  ->
+                                        <-       Marked 1: that is written
+    At(LOG, ...), what came since, Mark 2  ->    ... until little comes in one round
+                                        <-       Marked 2
+    (the task is frozen, its snapshot written)
+    Rest, At(LOG, ...), the log's tail,
+    At(IMAGE, 0), the snapshot, End     ->
+                                        <-       Safe: all of it is on the disk, and the same
+
+``At`` says which file the bytes after it are of, and from which byte on.  They are any number of
+``Block`` (each followed by its raw bytes) and ``Hole``.  Either end may say ``Failed`` in place
+of any message; that ends the ship.
+"""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from godwit.bulk.words import Block, Digest, Failed, Hole, Size
+from godwit.wire.messages import Decoder, Message
+
+#: Raised when an old peer could no longer understand a new one.
+VERSION = 1
+
+#: Bound of one message, bytes, in either direction.
+LIMIT = 64 * 1024
+#: Numbers of the files of every ship.
+LOG, IMAGE = 0, 1
+FILES = 2
+#: Bytes of one block that this end sends; a peer may send up to godwit.bulk.words.BLOCK.
+CHUNK = 256 * 1024
+#: So many rounds at most, until a task that writes fast is frozen all the same.
+ROUNDS = 16
+
+Number = Annotated[int, Meta(ge=1, le=ROUNDS)]
+
+
+class Board(Message, frozen=True, tag="Board"):
+    """The first word; ``room`` is what the log takes on the source's disk now, bytes."""
+
+    version: int
+    room: Size = 0
+
+
+class At(Message, frozen=True, tag="At"):
+    """The bytes that follow are of this file, from ``offset`` on."""
+
+    file: Annotated[int, Meta(ge=0, lt=FILES)]
+    offset: Size
+
+
+class Mark(Message, frozen=True, tag="Mark"):
+    """Say when all before this is written."""
+
+    number: Number
+
+
+class Rest(Message, frozen=True, tag="Rest"):
+    """The task stands still: these are the sizes of its log and its snapshot."""
+
+    log_size: Size
+    size: Size
+
+
+class End(Message, frozen=True, tag="End"):
+    """That was all, and this is the SHA-256 of the snapshot."""
+
+    digest: Digest
+
+
+class Marked(Message, frozen=True, tag="Marked"):
+    number: Number
+
+
+class Safe(Message, frozen=True, tag="Safe"):
+    """All of it is on the disk, and the snapshot is what was sent."""
+
+
+decode_from_source = Decoder(Board | At | Block | Hole | Mark | Rest | End | Failed)
+decode_from_destination = Decoder(Marked | Safe | Failed)
