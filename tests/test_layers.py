@@ -54,6 +54,7 @@ PURE = [
     "masterd.shell.completion",
     "masterd.shell.meaning",
     "masterd.shell.notices",
+    "masterd.shell.older",
     "masterd.shell.words",
 ]
 
