@@ -68,6 +68,7 @@ ROWS = (
     Command("run", "on", "launching:on", options_first=True),
     Command("run", "use", "nodes:use"),
     Command("run", "wait", "control:wait"),
+    Command("run", "menu", "menu:menu"),
     Command("control", "kill", "control:kill", signal_words=True),
     Command("control", "sKill skill", "control:skill"),
     Command("control", "signal", "control:send_signal"),
