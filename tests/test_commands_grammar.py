@@ -135,9 +135,9 @@ def test_every_option_of_the_help_is_one_that_docopt_sees(row: commands.Command)
     assert {o.name for o in rules.options} <= given.keys()
 
 
-def test_every_command_has_json_but_those_that_are_of_a_shell_alone() -> None:
+def test_every_command_has_json_but_those_that_only_a_person_or_a_shell_uses() -> None:
     without = {name for name, row in commands.table().items() if "--json" not in row.doc}
-    assert without == {"use", "exit", "detach", "menu"}
+    assert without == {"use", "exit", "detach", "menu", "completion"}
 
 
 @pytest.mark.parametrize(("word", "number"), [

@@ -55,6 +55,7 @@ PURE = [
     "masterd.shell.meaning",
     "masterd.shell.notices",
     "masterd.shell.older",
+    "masterd.shell.outer",
     "masterd.shell.words",
 ]
 

@@ -9,7 +9,7 @@ from masterd.shell.completion import ARGUMENTS, Scene, complete
 from tests.real.fake_master import node, task
 
 #: Arguments that are the user's own words: nothing is known of them.
-OWN = {"CMD", "LINE", "HOST", "PORT", "NAME"}
+OWN = {"CMD", "LINE", "HOST", "PORT", "NAME", "WORD"}
 FILES = ("notes.txt", "my folder/", "it's")
 
 SCENE = Scene(
@@ -67,6 +67,7 @@ OFFERS: dict[str, list[str]] = {
     "transfer k3f9a2xq node1 ": ["node1 ", "node2 "],
     "transfer k3f9a2xq node1 node2 ": [],
     "resolve ": ["heldheld "],
+    "completion ": ["bash ", "zsh "],
     "moves n": ["node1 ", "node2 "],
     "token --node n": ["node1 ", "node2 "],
     "copy n": ["node1:", "node2:", "notes.txt "],

@@ -64,6 +64,7 @@ ROWS = (
     Command("look", "health", "looking:health"),
     Command("look", "version", "looking:version"),
     Command("look", "help h", "helping:help_"),
+    Command("look", "completion", "completing:completion"),
     Command("run", "execute", "launching:execute", options_first=True),
     Command("run", "on", "launching:on", options_first=True),
     Command("run", "use", "nodes:use"),

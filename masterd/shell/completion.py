@@ -152,6 +152,10 @@ def _commands(at: At) -> Iterable[str]:
     return commands.table()
 
 
+def _shells(at: At) -> Iterable[str]:
+    return ("bash", "zsh")
+
+
 def _unknowns(at: At) -> Iterable[str]:
     return ("hold", "resume")
 
@@ -174,6 +178,7 @@ ARGUMENTS: dict[str, tuple[Offer, ...]] = {
     "DST": (_files, _node_paths),
     "WHAT": (_node_paths, _tasks),
     "COMMAND": (_commands,),
+    "SHELL": (_shells,),
 }
 #: By the option's long name.
 OPTION_VALUES: dict[str, tuple[Offer, ...]] = {
