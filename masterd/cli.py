@@ -47,12 +47,15 @@ def _drop_output() -> None:
 
 
 def _open_streams() -> None:
-    """stdout and stderr are there, and take any text whatever the locale."""
+    """stdout and stderr are there, and take any text whatever the locale; stdin gives any."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - for the process's life
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    # As words of the command line are: bytes that are no UTF-8 stay what they are.
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
 
 
 def run(words: list[str]) -> int:

@@ -30,7 +30,10 @@ SUN_PATH = 107
 CHUNK = 256 * 1024
 
 #: Requests that change nothing: when the master goes away, nothing is in doubt.
-READING = (op.Attach, op.ListNodes, op.ListTasks, op.MeasureUsage, op.FollowLogs, op.History)
+READING = (
+    op.Attach, op.ListNodes, op.ListTasks, op.MeasureUsage, op.FollowLogs, op.History,
+    op.ListMoves, op.ListPrograms,
+)
 
 
 class Wake(Protocol):
@@ -55,9 +58,14 @@ class MasterGone(UsageError):
             "the master went away" if known
             else "the master went away before it answered: the outcome is unknown",
             code="master-gone",
-            hint="" if known else "`list` tells, once it is back",
+            hint="" if known else f"`{_teller(asked)}` tells, once it is back",
             exit_status=1 if known else 125,
         )
+
+
+def _teller(asked: op.Request | None) -> str:
+    """The command that tells what came of a request."""
+    return "moves" if isinstance(asked, op.MoveTask | op.ResolveMove) else "list"
 
 
 class TimedOut(UsageError):
@@ -114,7 +122,7 @@ class Client:
 
     def lost(self) -> bool:
         """The connection has ended, be it that nobody has read so yet."""
-        if not self.closed and _readable(0, self._link.fileno()):
+        if not self.closed and readable(0, self._link.fileno()):
             with contextlib.suppress(BlockingIOError):
                 try:
                     ended = not self._link.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -178,7 +186,7 @@ class Client:
 
     def pump(self) -> list[op.Event]:
         """What was noticed since the last call, without waiting.  Raises MasterGone."""
-        while _readable(0, self._link.fileno()):
+        while readable(0, self._link.fileno()):
             self.receive(None)
         events = list(self._notices)
         self._notices.clear()
@@ -237,7 +245,7 @@ class Client:
             raise
 
 
-def _readable(timeout_s: float | None, *fds: int) -> list[int]:
+def readable(timeout_s: float | None, *fds: int) -> list[int]:
     """Which of ``fds`` can be read, by poll(2): select(2) ends at descriptor 1023."""
     poll = select.poll()
     for fd in fds:
@@ -294,7 +302,7 @@ class Answers:
         """Returns when something may have arrived."""
         if self._wake is not None or self.deadline is not None:
             wake = [] if self._wake is None else [self._wake.fileno()]
-            ready = _readable(self._left(), self._client.fileno(), *wake)
+            ready = readable(self._left(), self._client.fileno(), *wake)
             if not ready and self._left() == 0:
                 raise TimedOut()
             if self._wake is not None:

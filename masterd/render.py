@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from godwit.log import printable
 
 __all__ = [
-    "age", "cells", "colour_wanted", "cut", "human_bytes", "paint", "printable", "screen_text",
-    "table",
+    "age", "cells", "colour_wanted", "cut", "human_bytes", "milliseconds", "paint", "printable",
+    "screen_text", "table",
 ]
 
 #: Spaces between two columns.
@@ -140,3 +140,12 @@ def age(seconds: float) -> str:
             left = whole % size // smaller
             return f"{whole // size}{unit}{left}{rest}" if left else f"{whole // size}{unit}"
     return f"{whole}s"
+
+
+def milliseconds(count: float) -> str:
+    """0.4 ms, 41 ms, 1.2 s, 3m12s: three digits at most."""
+    if count < 9.95:
+        return f"{count:.1f}".removesuffix(".0") + " ms"
+    if count < 999.5:
+        return f"{count:.0f} ms"
+    return f"{count / 1000:.1f} s" if count < 60_000 else age(count / 1000)

@@ -24,13 +24,14 @@ def master(tmp_path: Path) -> Iterator[Scripted]:
 
 
 def godwit(
-    *words: str | bytes, state: Path | None = None, stdout: int | IO[bytes] = subprocess.PIPE
+    *words: str | bytes, state: Path | None = None, stdout: int | IO[bytes] = subprocess.PIPE,
+    answers: bytes = b"",
 ) -> subprocess.CompletedProcess[str]:
     environ = {**os.environ, "PYTHONPATH": str(TOP), "GODWIT_STATE": str(state or "/nowhere")}
     argv = [sys.executable, "-P", "-m", "masterd.cli", *words]
     return subprocess.run(
-        argv, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
-        text=True, timeout=30, check=False,
+        argv, env=environ, input=os.fsdecode(answers), errors="surrogateescape", stdout=stdout,
+        stderr=subprocess.PIPE, text=True, timeout=30, check=False,
     )
 
 
@@ -126,3 +127,19 @@ def test_any_locale_takes_any_text(master: Scripted, tmp_path: Path) -> None:
         env=environ, capture_output=True, text=True, timeout=30, check=False,
     )
     assert (done.returncode, done.stderr) == (0, "") and r"gr\xf6\xdfe" in done.stdout
+
+
+def test_the_menu_reads_its_answers_from_a_pipe(master: Scripted, tmp_path: Path) -> None:
+    master.says(op.ListNodes, op.Nodes(0, (node("node1", view("k3f9a2xq")),)))
+    master.says(op.ForgetTasks, op.Tasks(0, ()))
+    master.says(op.ListTasks, op.Tasks(0, (view("k3f9a2xq"),)))
+    done = godwit("menu", state=tmp_path, answers=b"2\nk3\xff\n2\n1\n0\n")
+    assert "Choice: 2\nWhich task is to be ended and forgotten? " in done.stderr
+    assert r"'k3\udcff' is not UTF-8 text" in done.stderr
+    assert master.got(op.ForgetTasks) == [op.ForgetTasks(6, ("k3f9a2xq",))]
+    assert done.returncode == 0
+
+
+def test_the_menu_ends_where_there_is_nobody_to_answer(master: Scripted, tmp_path: Path) -> None:
+    done = godwit("menu", state=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "Choice: \n")

@@ -35,6 +35,9 @@ def parse(line: str | list[str]) -> dict[str, Any] | None:
     ("kill -s -9 t1", {"TASK": ["t1"], "--signal": "-9"}),
     ("kill -- -1", {"TASK": ["-1"], "--signal": None}),
     ("kill 0", {"TASK": ["0"]}),
+    ("move t1 n1", {"TASK": ["t1"], "NODE": "n1", "--on-unknown": "hold"}),
+    ("move t1 t2 --json t3 n1", {"TASK": ["t1", "t2", "t3"], "NODE": "n1", "--json": True}),
+    ("move -- -1 --json n1", {"TASK": ["-1", "--json"], "NODE": "n1", "--json": False}),
     ("kill *", {"TASK": ["*"]}),
     ("kill ١٢٣", {"TASK": ["١٢٣"]}),
     ("execute n1 ls -l --all", {"NODES": "n1", "CMD": ["ls", "-l", "--all"], "--wait": False}),
@@ -132,9 +135,9 @@ def test_every_option_of_the_help_is_one_that_docopt_sees(row: commands.Command)
     assert {o.name for o in rules.options} <= given.keys()
 
 
-def test_every_command_has_json_but_those_that_are_of_a_shell_alone() -> None:
+def test_every_command_has_json_but_those_that_only_a_person_or_a_shell_uses() -> None:
     without = {name for name, row in commands.table().items() if "--json" not in row.doc}
-    assert without == {"use", "exit", "detach"}
+    assert without == {"use", "exit", "detach", "menu", "completion"}
 
 
 @pytest.mark.parametrize(("word", "number"), [
@@ -172,7 +175,8 @@ def test_the_json_of_a_program_is_not_ours() -> None:
 @pytest.mark.parametrize(("word", "near"), [
     ("lst", "list"), ("ilst", "list"), ("lsit", "list"),
     ("exeucte", "execute"), ("kil", "kill"), ("skil", "skill"),
-    ("getrusge", "getrusage"), ("transfer", None), ("move", None), ("run", None), ("why", None),
+    ("getrusge", "getrusage"), ("trasnfer", "transfer"), ("mvoe", "move"), ("why", None),
+    ("run", None),
     ("ls", None), ("uname", None), ("xyzzy", None), ("", None),
 ])
 def test_a_slip_is_close_to_one_command(word: str, near: str | None) -> None:

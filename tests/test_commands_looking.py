@@ -48,6 +48,17 @@ def test_list_shows_nodes_then_tasks(master: Scripted, desk: Desk) -> None:
     assert desk.noted == []
 
 
+def test_list_shows_the_homes_of_tasks_once_one_is_away_from_its_own(
+    master: Scripted, desk: Desk
+) -> None:
+    tasks = view("k3f9a2xq", "node2", home="node1"), view("p2aaaaaa", "node2", home="node2")
+    master.says(op.ListNodes, op.Nodes(0, (node("node2", *tasks),)))
+    assert desk.run("list") == 0
+    assert [line.split()[:3] for line in desk.said[3:]] == [
+        ["TASK", "NODE", "HOME"], ["k3f9a2xq", "node2", "node1"], ["p2aaaaaa", "node2", "node2"],
+    ]
+
+
 def test_what_nodes_lack_is_one_line_below_them(master: Scripted, desk: Desk) -> None:
     lacks = {"cgroups": "not root"}
     master.says(op.ListNodes, op.Nodes(0, (node("a", lacks=lacks), node("b", lacks=lacks))))
@@ -211,6 +222,7 @@ def test_faults_are_told_and_the_rest_is_shown(master: Scripted, desk: Desk) -> 
     fault = op.Fault("x", "no-such-task", "no task 'x'", "`list` shows them")
     master.says(op.ListTasks, op.Tasks(0, (view("k3f9a2xq"),), (fault,)))
     master.says(op.History, op.Events(0, ()))
+    master.says(op.ListMoves, op.Moves(0, ()))
     assert desk.run("inspect", "k3f", "x") == 1
     assert desk.said[0] == "task         k3f9a2xq"
     assert desk.noted == ["no task 'x' (`list` shows them)"]
@@ -223,6 +235,7 @@ def test_inspect_shows_all_facts_and_the_time_line(master: Scripted, desk: Desk)
     )
     master.says(op.ListTasks, op.Tasks(0, (task,)))
     master.says(op.History, op.Events(0, (op.Event(100.0, "info", "started\x1b"),)))
+    master.says(op.ListMoves, op.Moves(0, ()))
     assert desk.run("inspect", "k3f") == 0
     told = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in desk.said if line[0] != " "
                 and "  " in line)

@@ -55,6 +55,8 @@ PURE = [
     "masterd.shell.completion",
     "masterd.shell.meaning",
     "masterd.shell.notices",
+    "masterd.shell.older",
+    "masterd.shell.outer",
     "masterd.shell.words",
 ]
 

@@ -88,3 +88,12 @@ def test_colour_is_for_terminals_that_have_it_and_people_who_want_it(
     environ: dict[str, str], wanted: bool
 ) -> None:
     assert render.colour_wanted(environ) is wanted
+
+
+@pytest.mark.parametrize(("count", "text"), [
+    (0, "0 ms"), (0.04, "0 ms"), (0.44, "0.4 ms"), (8.0, "8 ms"), (9.94, "9.9 ms"),
+    (9.96, "10 ms"), (999.4, "999 ms"), (999.6, "1.0 s"), (59_940, "59.9 s"), (60_000, "1m"),
+    (192_000, "3m12s"),
+])
+def test_milliseconds_have_three_digits_at_most(count: float, text: str) -> None:
+    assert render.milliseconds(count) == text

@@ -9,13 +9,13 @@ from masterd.shell.completion import ARGUMENTS, Scene, complete
 from tests.real.fake_master import node, task
 
 #: Arguments that are the user's own words: nothing is known of them.
-OWN = {"CMD", "LINE", "HOST", "PORT", "NAME"}
+OWN = {"CMD", "LINE", "HOST", "PORT", "NAME", "WORD"}
 FILES = ("notes.txt", "my folder/", "it's")
 
 SCENE = Scene(
     nodes=(
         node("node1", task("k3f9a2xq"), task("k3zzzzzz"), task("old00000", status=Status.EXITED)),
-        node("node2", task("bbbbbbbb", "node2")),
+        node("node2", task("bbbbbbbb", "node2"), task("heldheld", "node2", Status.HELD)),
         node("gone", state="left"),
     ),
     files=lambda beginning: [name for name in FILES if name.startswith(beginning)],
@@ -40,7 +40,7 @@ OFFERS: dict[str, list[str]] = {
     "execute --json node": ["node1 ", "node2 "],
     "execute node1 ": [],
     "execute node1 --js": [],
-    "kill ": ["bbbbbbbb ", "k3f9a2xq ", "k3zzzzzz "],
+    "kill ": ["bbbbbbbb ", "heldheld ", "k3f9a2xq ", "k3zzzzzz "],
     "kill k3": ["k3f9a2xq ", "k3zzzzzz "],
     "kill k3f9a2xq b": ["bbbbbbbb "],
     "kill 'k3f": ["'k3f9a2xq' "],
@@ -51,7 +51,25 @@ OFFERS: dict[str, list[str]] = {
     "logs old": ["old00000 "],
     "signal k3f": ["k3f9a2xq "],
     "signal k3f9a2xq USR": ["USR1 ", "USR2 "],
-    "getrusage ": ["all ", "bbbbbbbb ", "k3f9a2xq ", "k3zzzzzz ", "node1 ", "node2 ", "old00000 "],
+    "getrusage ": [
+        "all ", "bbbbbbbb ", "heldheld ", "k3f9a2xq ", "k3zzzzzz ", "node1 ", "node2 ",
+        "old00000 ",
+    ],
+    "move k3f": ["k3f9a2xq "],
+    "move old": [],
+    "move k3f9a2xq k3z": ["k3zzzzzz "],
+    "move k3f9a2xq n": ["node1 ", "node2 "],
+    "move k3f9a2xq bbbbbbbb n": ["node1 ", "node2 "],
+    "move k3f9a2xq a": [],
+    "move --on-unknown h": ["hold "],
+    "transfer ": ["bbbbbbbb ", "heldheld ", "k3f9a2xq ", "k3zzzzzz "],
+    "transfer k3f9a2xq ": ["node1 ", "node2 "],
+    "transfer k3f9a2xq node1 ": ["node1 ", "node2 "],
+    "transfer k3f9a2xq node1 node2 ": [],
+    "resolve ": ["heldheld "],
+    "completion ": ["bash ", "zsh "],
+    "moves n": ["node1 ", "node2 "],
+    "token --node n": ["node1 ", "node2 "],
     "copy n": ["node1:", "node2:", "notes.txt "],
     "copy my": ["my\\ folder/"],
     "copy my\\ fo": ["my\\ folder/"],

@@ -3,6 +3,7 @@
 import pytest
 
 from masterd.shell.meaning import Meaning, Mistake, Nothing, Remote, Words, meaning
+from masterd.shell.older import FORM
 
 MEANINGS: dict[str, Meaning] = {
     "": Nothing(),
@@ -21,6 +22,19 @@ MEANINGS: dict[str, Meaning] = {
     "'list'": Remote("'list'", "'list'"),
     "list;uname": Remote("list;uname", "list;uname"),
     "echo 'it": Remote("echo 'it", "echo"),
+    "k3f -fromLocation node1 -toLocation node2":
+        Words(["transfer", "--", "k3f", "node1", "node2"]),
+    "'k 3' -fromLocation node1 -toLocation node2":
+        Remote("'k 3' -fromLocation node1 -toLocation node2", "'k"),
+    "k3f -toLocation 'no de' -fromLocation n1": Words(["transfer", "--", "k3f", "n1", "no de"]),
+    "k3f -toLocation node2": Words(["move", "--", "k3f", "node2"]),
+    "k3f -toLocation": Mistake(f"{FORM}; nothing was run"),
+    "k3f -fromLocation node1": Mistake(f"{FORM}; nothing was run"),
+    "k3f -toLocation node1 -toLocation node2": Mistake(f"{FORM}; nothing was run"),
+    "k3f -toLocation node1 node2": Mistake(f"{FORM}; nothing was run"),
+    "k3f -toLocation node1 -x node2": Mistake(f"{FORM}; nothing was run"),
+    "grep -r -toLocation .": Remote("grep -r -toLocation .", "grep"),
+    "k3f -toLocations x": Remote("k3f -toLocations x", "k3f"),
     "\udcff\udcfe": Remote("\udcff\udcfe", "\udcff\udcfe"),
     "list \udcff": Words(["list", "\udcff"]),
 }

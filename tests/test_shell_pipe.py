@@ -168,3 +168,22 @@ def test_an_order_to_leave_is_passed_on_to_who_handled_it_before(
         assert child.stderr.read() == b""
     assert told.splitlines()[-1:] == [b"passed on"]
     assert child.returncode == 143
+
+
+def test_answers_to_the_menu_s_questions_are_lines_of_the_same_pipe(
+    master: FakeMaster, tmp_path: Path
+) -> None:
+    done = shell(tmp_path, b"menu\n1\n2\necho 1\n0\necho \xff\n")
+    assert done.returncode == 0
+    launched = [asked for asked in master.asked if isinstance(asked, op.Execute)]
+    assert [(asked.nodes, asked.argv) for asked in launched] == [
+        ("node2", (b"echo 1",)), ("all", (b"echo \xff",)),
+    ]
+    assert b"Choice: 1\nOn which node? 2\n" in done.stderr
+
+
+def test_a_pipe_that_ends_in_the_menu_ends_menu_and_shell(
+    master: FakeMaster, tmp_path: Path
+) -> None:
+    done = shell(tmp_path, b"menu\n1\n")
+    assert (done.returncode, sent(master)) == (0, [])

@@ -16,6 +16,9 @@ TASK_USAGE = (
     "utime_s", "stime_s", "maxrss_bytes", "minflt", "majflt", "nvcsw", "nivcsw",
 )
 
+#: A move's phases, in the order of time; one that it did not reach has no time.
+PHASES = ("reserve", "freeze", "snapshot", "wire", "commit", "restore", "first_output")
+
 
 def dumps(document: Document) -> str:
     """One line; whatever is no ASCII is escaped, so any terminal and any locale can take it."""
@@ -94,6 +97,28 @@ def usages(answer: op.Usages) -> Document:
         "nodes": [{"name": n.name, "children": fields(n.children)} for n in answer.nodes],
         "tasks": [usage_of_task(view) for view in answer.tasks],
         **errors(answer.faults),
+    }
+
+
+def move(view: op.MoveView) -> Document:
+    """MOVE of the documented shapes; what is not known yet is null."""
+    return {
+        "id": view.id,
+        "task": view.task,
+        "from": view.source,
+        "to": view.target,
+        "kind": view.kind,
+        "result": view.result or None,
+        "state": view.state or None,
+        "code": view.code or None,
+        "reason": view.reason or None,
+        "hint": view.hint or None,
+        "blackout_ms": view.blackout_ms or None,
+        "blackout_is_bound": view.blackout_is_bound,
+        "bytes": view.size or None,
+        "phases_ms": {**dict.fromkeys(PHASES), **view.phases_ms},
+        "begun_at": view.begun_at or None,
+        "ended_at": view.ended_at or None,
     }
 
 

@@ -95,10 +95,12 @@ def here(state: str, *, in_shell: bool = False, owns_master: bool = False) -> Co
     """The surroundings of this process: its own stdin, stdout, stderr and terminal."""
     out, err = sys.stdout, sys.stderr
     out_tty = out.isatty()
-    talks = sys.stdin is not None and sys.stdin.isatty() and err.isatty()
+    typed = sys.stdin is not None and sys.stdin.isatty()
+    talks = typed and err.isatty()
     return Context(
         state, out, err, interactive=talks, in_shell=in_shell, owns_master=owns_master,
-        ask=_ask, width=screen_width(out) if out_tty else None, out_tty=out_tty,
+        ask=_ask if typed else unseen(_read_line, err),
+        width=screen_width(out) if out_tty else None, out_tty=out_tty,
         colour=out_tty and render.colour_wanted(os.environ),
     )
 
@@ -114,7 +116,28 @@ def screen_width(out: TextIO) -> int:
 def _ask(question: str) -> str:
     sys.stderr.write(question)
     sys.stderr.flush()
-    line = sys.stdin.readline()
+    return _read_line()
+
+
+def _read_line() -> str:
+    line = sys.stdin.readline() if sys.stdin is not None else ""
     if not line:
-        raise EOFError(question)
+        raise EOFError
     return line
+
+
+def unseen(read: Callable[[], str], err: TextIO) -> Callable[[str], str]:
+    """An ``ask`` of somebody whose typing no terminal shows: the answer stands after the question.
+
+    ``read`` gives a line and raises EOFError when there is none.
+    """
+
+    def ask(question: str) -> str:
+        err.write(question)
+        err.flush()
+        line = read()
+        err.write(render.printable(line.rstrip("\r\n")) + "\n")
+        err.flush()
+        return line
+
+    return ask

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from godwit import bulk
@@ -11,7 +12,7 @@ from godwit.errors import TransferError, UsageError
 from godwit.wire import operations as op
 from masterd import render
 from masterd.client import Answers, Client, MasterGone, TimedOut
-from masterd.commands import asjson, asking, nodes
+from masterd.commands import asjson, asking, bars, nodes
 from masterd.commands.asking import Given
 from masterd.commands.context import Context
 
@@ -26,8 +27,6 @@ NOT_BACK = BROKEN_OFF | {"unreachable"}
 PAUSES_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 #: Seconds the master has to say why a connection for a copy was cut.
 EXPLAIN_S = 5.0
-#: Columns of a name before a progress bar.
-NAME_SHOWN = 30
 
 
 def copy(context: Context, given: Given) -> int:
@@ -149,26 +148,8 @@ def _explain(answers: Answers) -> None:
             pass
 
 
-@contextlib.contextmanager
-def _bar(context: Context, given: Given, source: op.Place) -> Iterator[bulk.Progress]:
-    """What shows the progress: a bar when stderr is a terminal."""
-    if given["--quiet"] or not context.err.isatty():
-        yield lambda done, total: None
-        return
-    from tqdm import tqdm
-
-    # tqdm's monitor is a thread that outlives the bar.
-    tqdm.monitor_interval = 0
-    name = render.cut(render.printable(_shown(source)), NAME_SHOWN)
-    with tqdm(
-        desc=name, unit="B", unit_scale=True, unit_divisor=1024, file=context.err, leave=False,
-        dynamic_ncols=True,
-    ) as bar:
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield show
+def _bar(context: Context, given: Given, source: op.Place) -> AbstractContextManager[bars.Bar]:
+    return bars.bar(context, _shown(source), wanted=not given["--quiet"])
 
 
 @dataclass(frozen=True, slots=True)

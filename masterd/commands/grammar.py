@@ -5,13 +5,14 @@ docopt judges and names the arguments.  Three things are done before it sees the
 * ``kill -9 TASK`` is spelt out as ``--signal 9``: docopt takes what looks like a negative number
   for an argument;
 * a mistake is found and named here, because docopt only says that there is one;
-* docopt gets a stand-in for each argument, and one for all of a repeated last one (``TASK...``,
-  ``CMD...``): its time grows with the square of their number, and it takes a ``--`` among them
-  for an argument.
+* docopt gets a stand-in for each argument, and one for all of a repeated one (``TASK...``,
+  ``CMD...``): its time grows with the square of their number, it takes a ``--`` among them for an
+  argument, and it leaves nothing for an argument after them (``TASK... NODE``).
 """
 
 import contextlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -24,6 +25,8 @@ from masterd.commands import signals
 #: What docopt sees in place of an argument.
 STAND_IN = "x"
 
+#: The dots of a repeated argument that others follow.
+_DOTS_WITHIN = re.compile(r"(?<=[A-Z])\.\.\.(?= [A-Z]{2})")
 _ARGUMENT = re.compile(r"(\[?)([A-Z]{2,})(\.\.\.)?\]?(\.\.\.)?")
 
 
@@ -225,15 +228,24 @@ def _judge(rules: Grammar, told: Words) -> dict[str, Any]:
     argv = [_written(option, value) for option, value in told.options]
     argv += [STAND_IN] * min(len(told.arguments), len(rules.arguments))
     try:
-        given = dict(docopt.docopt(rules.doc, argv, False))
+        given = dict(docopt.docopt(_DOTS_WITHIN.sub("", rules.doc), argv, False))
     except docopt.DocoptExit as err:
         raise wrong(rules, "not as the usage says") from err
-    for place, argument in enumerate(rules.arguments):
-        if argument.repeats:
-            given[argument.name] = told.arguments[place:]
-        elif place < len(told.arguments):
-            given[argument.name] = told.arguments[place]
-    return given
+    return {**given, **_named(rules.arguments, told.arguments)}
+
+
+def _named(arguments: Sequence[Argument], words: list[str]) -> dict[str, str | list[str]]:
+    """The words of each argument; those after a repeated one are taken from the end."""
+    names = [argument.name for argument in arguments]
+    many = next((place for place, a in enumerate(arguments) if a.repeats), None)
+    if many is None:
+        return dict(zip(names, words, strict=False))
+    end = max(many, len(words) - len(names[many + 1 :]))
+    return {
+        **dict(zip(names[:many], words, strict=False)),
+        names[many]: words[many:end],
+        **dict(zip(names[many + 1 :], words[end:], strict=False)),
+    }
 
 
 def _written(option: Option, value: str | None) -> str:

@@ -7,13 +7,15 @@ from godwit.task.record import signal_name
 from godwit.wire import operations as op
 from masterd import render
 from masterd.client import Interrupted
-from masterd.commands import asjson, asking, interrupts, tables
+from masterd.commands import asjson, asking, flights, interrupts, tables
 from masterd.commands.asking import Given
 from masterd.commands.context import Context
 from masterd.commands.dispatching import INTERRUPTED
 
 #: Events in the time line of one task.
 TIME_LINE = 1000
+#: Moves of one task that are shown, the newest.
+MOVES = 100
 
 
 def events(context: Context, given: Given) -> int:
@@ -73,7 +75,7 @@ def inspect_tasks(context: Context, given: Given) -> int:
     Usage: inspect [options] TASK...
 
     Options:
-      --json      As JSON: {"tasks"}, each with "events".
+      --json      As JSON: {"tasks"}, each with "events" and "moves".
       -h, --help  Show this.
 
     Examples:
@@ -81,19 +83,20 @@ def inspect_tasks(context: Context, given: Given) -> int:
       inspect node1:4711 --json
     """
     answer = context.master.ask(op.ListTasks(0, tuple(given["TASK"])), op.Tasks)
-    told = [(view, _time_line(context, view)) for view in answer.tasks]
+    told = [(view, _time_line(context, view), _moves(context, view)) for view in answer.tasks]
     if given["--json"]:
         documents = [
             {**asjson.task(view), **asjson.whole_task(view.task),
-             "events": [asjson.event(each) for each in happened]}
-            for view, happened in told
+             "events": [asjson.event(each) for each in happened],
+             "moves": [asjson.move(each) for each in moves]}
+            for view, happened, moves in told
         ]
         context.line(asjson.dumps({"tasks": documents, **asjson.errors(answer.faults)}))
         return asking.faults(context, answer.faults)
-    for place, (view, happened) in enumerate(told):
+    for place, (view, happened, moves) in enumerate(told):
         if place:
             context.line()
-        _describe(context, view, happened)
+        _describe(context, view, happened, moves)
     return asking.faults(context, answer.faults)
 
 
@@ -101,9 +104,23 @@ def _time_line(context: Context, view: op.TaskView) -> tuple[op.Event, ...]:
     return context.master.ask(op.History(0, view.task.id, limit=TIME_LINE), op.Events).events
 
 
-def _describe(context: Context, view: op.TaskView, happened: tuple[op.Event, ...]) -> None:
+def _moves(context: Context, view: op.TaskView) -> tuple[op.MoveView, ...]:
+    return context.master.ask(op.ListMoves(0, view.task.id, MOVES), op.Moves).moves
+
+
+def _describe(
+    context: Context, view: op.TaskView, happened: tuple[op.Event, ...],
+    moves: tuple[op.MoveView, ...],
+) -> None:
     for name, value in _facts(view):
         context.line(f"{name:<13}{render.printable(value)}")
+    if moves:
+        context.line("moves")
+    for move in moves:
+        told = f"{tables.clock(move.begun_at)}  {move.id}  {flights.outcome(move)}"
+        context.line(render.printable(f"  {told}"))
+        if move.phases_ms:
+            context.line(render.printable(f"    {flights.phases(move)}"))
     if happened:
         context.line("events")
     for each in happened:

@@ -32,7 +32,10 @@ pid, execute, kill, sKill, signal, pause, resume, wait
 getrusage   {"nodes": [{"name", "children": {"utime_s", "stime_s", "maxrss_bytes", ...}}],
              "tasks": [{"task", "utime_s", "stime_s", "maxrss_bytes", "minflt", "majflt",
                         "nvcsw", "nivcsw", "maxrss_is_bound", "node", "status"}]}
-inspect     {"tasks": [TASK with "argv", "cwd", "env", "usage", "events", ...]}
+inspect     {"tasks": [TASK with "argv", "cwd", "env", "usage", "events", "moves", ...]}
+move, transfer, resolve
+            {"move": MOVE}; {"moves": [MOVE]} when several tasks were to move
+moves       {"moves": [MOVE]}
 events      {"events": [{"at", "level", "text", "node", "task"}]}
 logs        {"task", "node", "line"}                                      a line each
 copy        {"copied": {"size", "files", "path", "warnings"}}
@@ -43,6 +46,13 @@ TASK is `{"task", "node", "home", "kind", "command", "pid", "status", "exit_code
 "reason", "epoch", "log", "name", "user", "started_at", "ended_at"}`. `state` of a node is up,
 suspect, unreachable or left; `status` of a task is starting, running, paused, frozen, held,
 exited, failed or unknown; times are seconds since 1970.
+
+MOVE is `{"id", "task", "from", "to", "kind", "result", "state", "code", "reason", "hint",
+"blackout_ms", "blackout_is_bound", "bytes", "phases_ms": {"reserve", "freeze", "snapshot", "wire",
+"commit", "restore", "first_output"}, "begun_at", "ended_at"}`. `result` is done, aborted (it went
+on where it was), reverted (the new node gave it back), held (a node has to be heard, or `resolve`
+has to say where it is) or, while it is under way, null. `blackout_ms` is for how long the task
+stood still, as it saw it itself; no more than that where `blackout_is_bound`.
 
 A command that failed prints `{"error": {"code", "message", "hint"}}`. One that was done in part
 has its usual document, with the first fault as `"error"` and all of them as `"faults"`.

@@ -14,7 +14,10 @@ from masterd.commands.context import Context
 ENDED_SHOWN = 10
 
 #: A cell with this text is painted so.
-PAINTED = {"suspect": "yellow", "unreachable": "red", "unknown": "yellow", "failed": "red"}
+PAINTED = {
+    "suspect": "yellow", "unreachable": "red", "unknown": "yellow", "failed": "red",
+    "held": "red", "aborted": "yellow", "reverted": "yellow",
+}
 
 Row = Sequence[str]
 #: A heading, and what stands below it.
@@ -109,9 +112,10 @@ def tasks(view: View, found: Sequence[op.TaskView], now: float) -> list[str]:
         ("STATUS", lambda v: status_text(v.task)),
         ("AGE", lambda v: _age(v, now)),
     ]
+    if view.wide or any(home(each) != each.node for each in found):
+        columns.insert(2, ("HOME", home))
     if view.wide:
         columns += [
-            ("HOME", lambda v: v.task.spec.home or v.node),
             ("EPOCH", lambda v: str(v.task.spec.epoch)),
             ("USER", lambda v: v.task.spec.user or "-"),
             ("STARTED", lambda v: clock(v.task.started_at)),
@@ -119,6 +123,11 @@ def tasks(view: View, found: Sequence[op.TaskView], now: float) -> list[str]:
         ]
     columns += [("NAME", lambda v: v.task.spec.name)] if _named(found) else []
     return _task_table(view, found, [*columns, ("COMMAND", lambda v: v.task.spec.command)])
+
+
+def home(view: op.TaskView) -> str:
+    """The node where the task was started."""
+    return view.task.spec.home or view.node
 
 
 def pids(view: View, found: Sequence[op.TaskView]) -> list[str]:

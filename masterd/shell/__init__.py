@@ -9,7 +9,7 @@ from io import TextIOWrapper
 from typing import TextIO
 
 from godwit.errors import GodwitError
-from masterd.commands.context import Context, here
+from masterd.commands.context import Context, here, unseen
 from masterd.shell.attention import Attention
 from masterd.shell.lines import Piped, edited
 from masterd.shell.loop import Loop
@@ -45,6 +45,8 @@ def _session(context: Context) -> int:
 
             return terminal.run(context, mishaps_file, attention)
         lines = Piped(None if sys.stdin is None else sys.stdin.buffer)
+        # Answers come from among the lines: a second reader would take what it has buffered.
+        context.ask = unseen(lambda: lines.read(""), context.err)
         return Loop(context, lines, mishaps_file, attention).run()
 
 

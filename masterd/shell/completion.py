@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from godwit.task.lifecycle import Status
 from godwit.task.record import signal_name
 from godwit.wire.operations import NodeView
 from masterd import commands
@@ -69,15 +70,17 @@ def _choices(before: Sequence[str], value: str, scene: Scene) -> Iterable[str]:
         return _of(OPTION_VALUES.get(stands.name, ()), at)
     if options_too and value.startswith("-"):
         return [name for o in rules.options for name in (o.short, o.long) if name]
-    return _of(ARGUMENTS.get(stands.name, ()) if stands else (), at)
+    return {c: None for each in stands for c in _of(ARGUMENTS.get(each.name, ()), at)}
 
 
 def _of(offers: Iterable[Offer], at: At) -> list[str]:
     return [choice for offer in offers for choice in offer(at)]
 
 
-def _stands(rules: Grammar, before: Sequence[str]) -> tuple[Option | Argument | None, bool]:
-    """What stands after these words, and whether an option may."""
+def _stands(
+    rules: Grammar, before: Sequence[str]
+) -> tuple[Option | Sequence[Argument], bool]:
+    """What may stand after these words, and whether an option may."""
     given = 0
     options_too = True
     waiting: Option | None = None
@@ -95,10 +98,8 @@ def _stands(rules: Grammar, before: Sequence[str]) -> tuple[Option | Argument | 
             options_too = options_too and not rules.options_first
     if waiting:
         return waiting, False
-    if given < len(rules.arguments):
-        return rules.arguments[given], options_too
-    last = rules.arguments[-1] if rules.arguments else None
-    return (last if last and last.repeats else None), options_too
+    many = next((place for place, a in enumerate(rules.arguments) if a.repeats), given)
+    return rules.arguments[min(given, many) : given + 1], options_too
 
 
 # ---- what may stand where ------------------------------------------------------------------
@@ -113,12 +114,24 @@ def _nodes(at: At) -> list[str]:
     return ["@" + ",".join([*filter(None, taken), n]) for n in names if n not in taken]
 
 
+def _one_node(at: At) -> list[str]:
+    return [node.name for node in at.scene.nodes if node.state != "left"]
+
+
 def _tasks(at: At) -> list[str]:
     """All that can be meant; of commands that act on a process only those that have one."""
     acts = at.command.group == "control"
     return [
         view.task.id for node in at.scene.nodes for view in node.tasks
         if not (acts and view.task.status.ended)
+    ]
+
+
+def _held(at: At) -> list[str]:
+    """Tasks that a move holds: each stands for its move."""
+    return [
+        view.task.id for node in at.scene.nodes for view in node.tasks
+        if view.task.status is Status.HELD
     ]
 
 
@@ -139,14 +152,25 @@ def _commands(at: At) -> Iterable[str]:
     return commands.table()
 
 
+def _shells(at: At) -> Iterable[str]:
+    return ("bash", "zsh")
+
+
+def _unknowns(at: At) -> Iterable[str]:
+    return ("hold", "resume")
+
+
 def _formats(at: At) -> Iterable[str]:
     return ("table", "wide", "json", "jsonl", "name")
 
 
 #: By the argument's name in the usage.  One that is not here is the user's own (CMD, HOST, ...).
 ARGUMENTS: dict[str, tuple[Offer, ...]] = {
-    "NODE": (_nodes,),
+    "NODE": (_one_node,),
     "NODES": (_nodes,),
+    "FROM": (_one_node,),
+    "TO": (_one_node,),
+    "MOVE": (_held,),
     "TASK": (_tasks,),
     "REFERENCE": (_nodes, _tasks),
     "SIGNAL": (_signals,),
@@ -154,6 +178,12 @@ ARGUMENTS: dict[str, tuple[Offer, ...]] = {
     "DST": (_files, _node_paths),
     "WHAT": (_node_paths, _tasks),
     "COMMAND": (_commands,),
+    "SHELL": (_shells,),
 }
 #: By the option's long name.
-OPTION_VALUES: dict[str, tuple[Offer, ...]] = {"--signal": (_signals,), "--output": (_formats,)}
+OPTION_VALUES: dict[str, tuple[Offer, ...]] = {
+    "--signal": (_signals,),
+    "--output": (_formats,),
+    "--node": (_one_node,),
+    "--on-unknown": (_unknowns,),
+}

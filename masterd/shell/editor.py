@@ -1,9 +1,8 @@
 """The line editor: GNU readline set up for this shell, and its Tab."""
 
 import locale
-import os
 import readline
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 
 from masterd.shell.completion import Scene, complete
@@ -56,15 +55,3 @@ class Completer:
         begin, end = readline.get_begidx(), readline.get_endidx()
         start, answers = complete(readline.get_line_buffer()[:end], self._scene())
         return [answer[begin - start :] for answer in answers]
-
-
-def local_files(beginning: str) -> Iterable[str]:
-    """Paths on this machine that begin so; folders end in a slash; hidden ones when asked for."""
-    folder, name = os.path.split(beginning)
-    try:
-        entries = list(os.scandir(folder or "."))
-    except OSError:
-        return
-    for entry in entries:
-        if entry.name.startswith(name) and (name or not entry.name.startswith(".")):
-            yield os.path.join(folder, entry.name) + "/" * entry.is_dir()

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from masterd import commands
+from masterd.shell import older
 from masterd.shell.words import SPACE, split
 
 #: What ends the first word: no other space, for another is a character like any.
@@ -47,11 +48,22 @@ def meaning(line: str) -> Meaning:
         return Nothing()
     first = _FIRST.split(line, 1)[0]
     if commands.find(first) is None:
-        return Remote(line, first)
+        return _older(line) or Remote(line, first)
     words = split(line)
     if words[-1].open:
         return Mistake(f"{first}: {UNBALANCED[words[-1].open]}; nothing was run")
     return Words([word.value for word in words])
+
+
+def _older(line: str) -> Meaning | None:
+    """What a line that begins with no command means, if it has an older form of one."""
+    if older.TO not in line and older.FROM not in line:
+        return None
+    typed = split(line)
+    words = older.today([word.value for word in typed])
+    if words is None or typed[0].typed != typed[0].value:
+        return None
+    return Words(words) if words else Mistake(f"{older.FORM}; nothing was run")
 
 
 UNBALANCED = {

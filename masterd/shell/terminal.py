@@ -11,7 +11,7 @@ from types import FrameType
 from godwit.wire.operations import Event, NodeView
 from masterd.client import Client
 from masterd.commands.context import Context
-from masterd.shell import editor, mishaps, notices, redraw
+from masterd.shell import editor, mishaps, notices, paths, redraw
 from masterd.shell.attention import Attention
 from masterd.shell.board import BELL, Board
 from masterd.shell.completion import Scene
@@ -89,7 +89,7 @@ def run(context: Context, mishaps_file: str, attention: Attention) -> int:
     watch = Watch(lambda: Client.connect(context.state, notices=True), board)
     history = History(os.path.join(context.state, HISTORY))
     history.load()
-    editor.set_up(lambda: Scene(watch.nodes(PATIENCE), editor.local_files))
+    editor.set_up(lambda: Scene(watch.nodes(PATIENCE), paths.local_files))
     lines = Typed(history, board, redraw.display())
     with _bugs_of_threads_noticed(board, mishaps_file), watch.running(), lines.listening():
         _welcome(context, watch.nodes(PATIENCE))

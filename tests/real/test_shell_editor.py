@@ -13,6 +13,7 @@ import pexpect
 import pyte
 import pytest
 
+from godwit.wire import operations as op
 from tests.real.fake_master import FakeMaster, node, task
 
 PROMPT = "godwit @ 15440 > "
@@ -265,6 +266,26 @@ def test_a_slip_is_asked_back(at_prompt: Person) -> None:
     at_prompt.types("lst\r")
     at_prompt.sees("N] ")
     assert "lst" in at_prompt.runs("r")
+
+
+def test_the_menu_asks_and_ctrl_c_leaves_it(at_prompt: Person, master: FakeMaster) -> None:
+    at_prompt.types("menu\r")
+    at_prompt.sees("0  quit\r\nChoice: ")
+    at_prompt.types("1\r")
+    at_prompt.sees("On which node? ")
+    at_prompt.types("2\r")
+    at_prompt.sees("or a shell command: ")
+    at_prompt.types("echo 1\r")
+    assert "oneoff01" in at_prompt.sees("Choice: ")
+    at_prompt.types("3\r")
+    at_prompt.sees("Which task is to move? ")
+    at_prompt.types("\x03")
+    at_prompt.sees(PROMPT)
+    assert at_prompt.runs("echo 2").count("echo 2") == 3
+    launched = [asked for asked in master.asked if isinstance(asked, op.Execute)]
+    assert [(asked.nodes, asked.argv) for asked in launched] == [
+        ("node2", (b"echo 1",)), ("all", (b"echo 2",)),
+    ]
 
 
 def test_the_prompt_shows_the_chosen_nodes(at_prompt: Person) -> None:
