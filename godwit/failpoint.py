@@ -26,6 +26,15 @@ NAMES = {
     "exit.before": "the kernel told how it ended, that is not on record",
     "news.before": "all is written, the agent is about to be told",
     "news.after": "the agent was told",
+    **{
+        f"move.{part}.{when}": f"a move's record '{part}' is {state}"
+        for part in (
+            "freezing", "unfrozen", "frozen", "resuming", "resumed", "finishing", "finished",
+            "reserved", "refused", "prepared", "discarded", "consumed", "running", "renounced",
+            "lost",
+        )
+        for when, state in (("before", "about to be written"), ("after", "written"))
+    },
     "store.commit.before": "the master has records to write, and answers that wait for them",
     "store.commit.after": "they are durable, the answers are not sent",
 }

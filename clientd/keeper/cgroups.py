@@ -95,7 +95,8 @@ class Cgroups:
         ``many``: others follow at once.  Raises OSError.
         """
         folder = os.path.join(self.base, _TASK + task)
-        os.mkdir(folder)
+        with suppress(FileExistsError):  # of a copy that a move had here, and that has ended
+            os.mkdir(folder)
         self._folders[task] = folder
         alone = not many and time.monotonic() - self._joined_at > FAST_S
         self._joined_at = time.monotonic()

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from clientd.keeper import kinship, processes
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.processes import Process
-from godwit.task.record import Task
+from godwit.task.record import Spec, Task
 
 
 class Containment:
@@ -92,6 +92,11 @@ class Containment:
         """Nothing came of the task."""
         if self._cgroups:
             self._cgroups.clear(task)
+
+    def discard(self, task: str) -> None:
+        """Ends whatever was started for a task that came to nothing."""
+        self.kill(Task(Spec(task, ())), False)
+        self.clear(task)
 
     def survey(self, bases: Iterable[str]) -> dict[str, list[Process]]:
         """All living processes of tasks that an earlier keeper with our mark started."""

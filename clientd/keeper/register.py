@@ -44,6 +44,19 @@ class Register:
         for task in changed:
             self._news.changed(task)
 
+    def record(self, record: Records, durable: bool, task: str) -> None:
+        """As ``note``; ``durable``: on the disk before it is in force.
+
+        Raises OSError, and then nothing has changed.
+        """
+        if durable:
+            self._journal.commit(record)
+            self.ledger.apply(record)
+        else:
+            self.ledger.apply(record)
+            self._journal.append(record)
+        self._news.changed(task)
+
     def accept(self, specs: tuple[Spec, ...]) -> bool:
         """Durably, or not at all: false, and they are rejected."""
         accepted = Accepted(specs)
