@@ -5,10 +5,10 @@ import hashlib
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from godwit.bulk.link import Link
-from godwit.bulk.summary import Progress
+from godwit.bulk.summary import Progress, silent
 from godwit.bulk.words import Hole
 from godwit.errors import TransferError
 from godwit.ship.words import (
@@ -55,7 +55,7 @@ class Sending:
         self._link.put(Board(VERSION, min(found.st_size, found.st_blocks * 512)))
         for number in range(1, ROUNDS + 1):
             size = os.fstat(self._log).st_size
-            self._send_log(size, lambda done, size=size: progress(done, size))  # type: ignore[misc]
+            self._send_log(size, progress)
             self._link.put(Mark(number))
             self._link.flush()
             if self._link.get() != Marked(number):
@@ -81,7 +81,7 @@ class Sending:
         Returns its SHA-256, hex, when the other end has all on its disk.
         """
         self._link.put(Rest(log_size, size))
-        self._send_log(log_size, lambda _: None)
+        self._send_log(log_size, silent)
         digest = hashlib.sha256()
         self._link.put(At(IMAGE, 0))
         for piece in self._read(image, 0, size, "the snapshot"):
@@ -97,7 +97,7 @@ class Sending:
         """Tells the other end; gives the better reason of the two."""
         return self._link.fail(err)
 
-    def _send_log(self, size: int, moved: Callable[[int], None]) -> None:
+    def _send_log(self, size: int, progress: Progress) -> None:
         """What of the log is not sent yet, up to ``size`` bytes."""
         if size < self._offset:
             raise TransferError("changed", "the task's log became shorter")
@@ -110,7 +110,7 @@ class Sending:
             for piece in self._read(self._log, begin, end, "the task's log"):
                 self._link.put_block(piece)
                 self._offset += len(piece)
-                moved(self._offset)
+                progress(self._offset, size)
                 self._listen()
 
     def _read(self, fd: int, offset: int, end: int, about: str) -> Iterator[memoryview]:

@@ -1,0 +1,312 @@
+"""The protocol of a ship, between two threads: rounds, holes, and ends that do not keep to it."""
+
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from godwit import ship
+from godwit.bulk.link import Link
+from godwit.bulk.words import Block, Failed, Hole
+from godwit.errors import TransferError
+from godwit.ship import sending, words
+from godwit.ship.words import IMAGE, LOG, At, Board, End, Mark, Marked, Rest, Safe
+from godwit.wire.messages import Message
+
+HOLE = 1024 * 1024
+BOARD = Board(words.VERSION)
+IMAGE_BYTES = b"a snapshot"
+DIGEST = hashlib.sha256(IMAGE_BYTES).digest()
+
+
+@dataclass
+class Files:
+    """Log and snapshot at one end."""
+
+    top: Path
+    opened: list[int] = field(default_factory=list)
+
+    def open(self, name: str) -> int:
+        fd = os.open(self.top / name, os.O_RDWR | os.O_CREAT, 0o600)
+        self.opened.append(fd)
+        return fd
+
+    def read(self, name: str) -> bytes:
+        return (self.top / name).read_bytes()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Files]:
+    files = Files(tmp_path)
+    yield files
+    for fd in files.opened:
+        os.close(fd)
+
+
+@dataclass
+class Landing:
+    """A destination in a thread of its own."""
+
+    files: Files
+    near: socket.socket
+    thread: threading.Thread
+    outcome: list[ship.Shipped | TransferError] = field(default_factory=list)
+
+    def end(self) -> ship.Shipped | TransferError:
+        self.thread.join(10)
+        (outcome,) = self.outcome
+        return outcome
+
+
+@pytest.fixture
+def landing(files: Files) -> Iterator[Landing]:
+    near, far = socket.socketpair()
+
+    def run() -> None:
+        receiving = ship.Receiving(far, files.open("log"), files.open("image"))
+        with far:
+            try:
+                landing.outcome.append(receiving.run())
+                receiving.finish()
+            except TransferError as err:
+                landing.outcome.append(receiving.fail(err))
+
+    landing = Landing(files, near, threading.Thread(target=run))
+    landing.thread.start()
+    with near:
+        yield landing
+        near.shutdown(socket.SHUT_RDWR)
+        landing.thread.join(10)
+
+
+def quiet(_done: int, _total: int) -> None:
+    """Nobody watches."""
+
+
+# ---- holes and rounds ----------------------------------------------------------------------
+
+
+def sent(landing: Landing, log: Path, between: Callable[[], None] = lambda: None) -> ship.Sending:
+    """Ships a log and a snapshot."""
+    image = log.parent / "from.image"
+    image.write_bytes(IMAGE_BYTES)
+    sender = ship.Sending(landing.near, landing.files.open(log.name))
+    sender.stream(quiet)
+    between()
+    assert sender.finish(
+        landing.files.open(image.name), log.stat().st_size, len(IMAGE_BYTES)
+    ) == DIGEST.hex()
+    return sender
+
+
+@pytest.mark.parametrize("extents", [
+    [(0, b"begin"), (HOLE, b"end")], [(2 * HOLE, b"end")], [(5, b"x"), (3 * HOLE, b"")],
+    [(HOLE, b"")],
+])
+def test_holes_stay_holes(
+    landing: Landing, tmp_path: Path, extents: list[tuple[int, bytes]]
+) -> None:
+    log = tmp_path / "from.log"
+    with log.open("wb") as file:
+        for offset, data in extents:
+            file.seek(offset)
+            file.write(data)
+        file.truncate(extents[-1][0] + len(extents[-1][1]))
+    sent(landing, log)
+    assert isinstance(landing.end(), ship.Shipped)
+    assert landing.files.read("log") == log.read_bytes()
+    assert os.stat(tmp_path / "log").st_blocks * 512 <= log.stat().st_blocks * 512 < HOLE
+
+
+def test_a_log_that_ends_with_a_hole_goes_on_behind_it(landing: Landing, tmp_path: Path) -> None:
+    log = tmp_path / "from.log"
+    log.write_bytes(b"")
+    os.truncate(log, HOLE)
+
+    def grow() -> None:
+        with log.open("ab") as file:
+            file.write(b"more")
+
+    sent(landing, log, grow)
+    landing.end()
+    assert landing.files.read("log") == log.read_bytes()
+
+
+def test_a_task_that_writes_all_the_time_is_frozen_after_some_rounds(
+    landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "CLOSE", 10)
+    log = tmp_path / "from.log"
+    log.write_bytes(b"start")
+    told: list[int] = []
+
+    def write_more(_done: int, total: int) -> None:
+        told.append(total)
+        with log.open("ab") as file:
+            file.write(b"0123456789")
+
+    sender = ship.Sending(landing.near, landing.files.open("from.log"))
+    sender.stream(write_more)
+    assert told == [5 + 10 * at for at in range(words.ROUNDS)]
+    assert landing.files.read("log") == log.read_bytes()[:-10]
+
+
+def test_a_log_that_became_shorter_is_not_shipped(landing: Landing, tmp_path: Path) -> None:
+    log = tmp_path / "from.log"
+    log.write_bytes(b"0123456789")
+    with pytest.raises(TransferError, match="became shorter"):
+        sent(landing, log, lambda: os.truncate(log, 3))
+
+
+def test_a_snapshot_shorter_than_the_keeper_said_is_not_shipped(
+    landing: Landing, tmp_path: Path
+) -> None:
+    log = tmp_path / "from.log"
+    log.write_bytes(b"x")
+    sender = ship.Sending(landing.near, landing.files.open("from.log"))
+    sender.stream(quiet)
+    with pytest.raises(TransferError, match="snapshot became shorter") as caught:
+        sender.finish(landing.files.open("from.log"), 1, 2)
+    sender.fail(caught.value)
+    landing.end()
+
+
+# ---- sources that break the protocol -------------------------------------------------------
+
+Said = Message | bytes
+
+HOSTILE: dict[str, list[Said]] = {
+    "begins with no Board": [Mark(1)],
+    "speaks another version": [Board(words.VERSION + 1)],
+    "boards twice": [BOARD, BOARD],
+    "sends bytes of no file": [BOARD, Block(1), b"x"],
+    "makes a hole in no file": [BOARD, Hole(1)],
+    "sends the snapshot before the freeze": [BOARD, At(IMAGE, 0)],
+    "leaves a gap": [BOARD, At(LOG, 1)],
+    "goes back": [BOARD, At(LOG, 0), Block(2), b"xy", At(LOG, 0)],
+    "marks after the freeze": [BOARD, Rest(0, 0), Mark(1)],
+    "freezes twice": [BOARD, Rest(0, 0), Rest(0, 0)],
+    "ends before the freeze": [BOARD, End(DIGEST)],
+    "sends a longer log than it said": [BOARD, Rest(1, 0), At(LOG, 0), Block(2), b"xy"],
+    "sends a longer snapshot than it said": [BOARD, Rest(0, 1), At(IMAGE, 0), Block(2), b"xy"],
+    "makes a hole beyond the end": [BOARD, Rest(7, 0), At(LOG, 0), Hole(8)],
+    "makes holes beyond all bounds": [BOARD, At(LOG, 0), Hole(2**63 - 1), Hole(1)],
+    "ends too early": [BOARD, Rest(0, 5), At(IMAGE, 0), Block(2), b"xy", End(DIGEST)],
+    "had a longer log before": [BOARD, At(LOG, 0), Block(2), b"xy", Rest(1, 0), End(DIGEST)],
+    "answers": [BOARD, Marked(1)],
+}
+
+
+def say(near: socket.socket, script: list[Said]) -> Link:
+    link = Link(near, words.decode_from_destination, words.LIMIT)
+    for said in script:
+        if isinstance(said, bytes):
+            link.flush()
+            near.sendall(said)
+        else:
+            link.put(said)
+    link.flush()
+    return link
+
+
+@pytest.mark.parametrize("script", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_source_that_breaks_the_protocol_lands_nothing(
+    landing: Landing, script: list[Said]
+) -> None:
+    link = say(landing.near, script)
+    with pytest.raises(TransferError) as caught:
+        link.get()
+    assert caught.value.remote and caught.value.code == "protocol"
+    landing.near.shutdown(socket.SHUT_RDWR)
+    outcome = landing.end()
+    assert isinstance(outcome, TransferError) and outcome.code == "protocol"
+
+
+@pytest.mark.parametrize("said", [Board(words.VERSION, 2**62), Rest(0, 2**62)])
+def test_what_there_is_no_room_for_is_refused_before_it_comes(
+    landing: Landing, said: Message
+) -> None:
+    link = say(landing.near, [said] if isinstance(said, Board) else [BOARD, said])
+    with pytest.raises(TransferError) as caught:
+        link.get()
+    assert caught.value.code == "no-space"
+
+
+def test_a_snapshot_that_came_otherwise_is_not_landed(landing: Landing) -> None:
+    size = len(IMAGE_BYTES)
+    link = say(landing.near, [
+        BOARD, Rest(0, size), At(IMAGE, 0), Block(size), b"b" + IMAGE_BYTES[1:], End(DIGEST)
+    ])
+    with pytest.raises(TransferError) as caught:
+        link.get()
+    assert caught.value.code == "digest"
+
+
+@pytest.mark.parametrize("count", range(0, 100, 7))
+def test_a_ship_that_breaks_off_anywhere_has_not_landed(landing: Landing, count: int) -> None:
+    whole = bytearray()
+    for said in [BOARD, At(LOG, 0), Block(3), b"log", Mark(1), Rest(3, len(IMAGE_BYTES)),
+                 At(IMAGE, 0), Block(len(IMAGE_BYTES)), IMAGE_BYTES, End(DIGEST)]:
+        whole += said if isinstance(said, bytes) else framed(said)
+    assert len(whole) > 100
+    landing.near.sendall(whole[:count])
+    landing.near.shutdown(socket.SHUT_WR)
+    outcome = landing.end()
+    assert isinstance(outcome, TransferError) and outcome.code == "cut"
+
+
+def framed(message: Message) -> bytes:
+    near, far = socket.socketpair()
+    with near, far:
+        say(near, [message])
+        return far.recv(1000)
+
+
+# ---- destinations that break the protocol --------------------------------------------------
+
+
+@pytest.mark.parametrize(("answer", "code"), [
+    (Marked(2), "protocol"), (Safe(), "protocol"), (Failed("no-space", "full"), "no-space"),
+])
+def test_a_source_streams_to_nobody_who_answers_otherwise(
+    files: Files, answer: Message, code: str
+) -> None:
+    (files.top / "log").write_bytes(b"log")
+    near, far = socket.socketpair()
+    with near, far:
+        say(far, [answer])
+        with pytest.raises(TransferError) as caught:
+            ship.Sending(near, files.open("log")).stream(quiet)
+        assert caught.value.code == code
+
+
+@pytest.mark.parametrize("answers", [[Safe()], [Failed("no-space", "full")], []])
+def test_a_source_that_waits_for_the_freeze_hears_the_other_end(
+    files: Files, answers: list[Message]
+) -> None:
+    near, far = socket.socketpair()
+    wake = os.eventfd(0)
+    files.opened.append(wake)
+    with near, far:
+        say(far, [Marked(1)])
+        sender = ship.Sending(near, files.open("log"))
+        sender.stream(quiet)
+        say(far, answers)
+        if not answers:
+            far.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(TransferError):
+            sender.wait(wake)
+
+
+def test_a_source_goes_on_when_it_is_woken(files: Files) -> None:
+    near, far = socket.socketpair()
+    wake = os.eventfd(0)
+    files.opened.append(wake)
+    with near, far:
+        os.eventfd_write(wake, 1)
+        ship.Sending(near, files.open("log")).wait(wake)
