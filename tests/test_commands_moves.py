@@ -28,6 +28,7 @@ REVERTED = op.MoveView(
 )
 HELD = op.MoveView(
     "mv000004", "k4moj6rn", "node1", "node2", "python", "held", reason="node2 cannot be heard",
+    hint="`resolve mv000004 --source` lets it go on at node1",
 )
 FLYING = op.MoveView("mv000005", "k4moj6rn", "node1", "node2", "python", state="committed")
 
@@ -74,8 +75,7 @@ def test_transfer_says_where_the_task_is_thought_to_be(master: Scripted, desk: D
 
 HELD_LINE = (
     "k4moj6rn is held between node1 and node2: node2 cannot be heard "
-    "(resolve mv000004 --source: it goes on at node1, wrong if node2 ran it; "
-    "resolve mv000004 --destination: node2 has it, node1 ends its frozen copy)"
+    "(`resolve mv000004 --source` lets it go on at node1)"
 )
 OUTCOMES = [
     (ABORTED, 1,
@@ -140,7 +140,8 @@ def test_quiet_shows_ids_of_what_moved(master: Scripted, desk: Desk) -> None:
 
 
 def test_lines_on_the_way_are_for_the_person_alone(master: Scripted, desk: Desk) -> None:
-    moved(master, op.Progress(0, "node2 is waited for\x1b"), op.Progress(0, "", 1, 2), DONE)
+    bytes_too = op.Progress(0, "k4moj6rn: node1 -> node2", 1, 2)
+    moved(master, op.Progress(0, "node2 is waited for\x1b"), bytes_too, DONE)
     assert desk.run("move", "k4m", "node2") == 0
     assert desk.noted == [r"node2 is waited for\x1b"]
     desk.run("move", "k4m", "node2", "--json")

@@ -61,6 +61,7 @@ OFFERS: dict[str, list[str]] = {
     "move k3f9a2xq n": ["node1 ", "node2 "],
     "move k3f9a2xq bbbbbbbb n": ["node1 ", "node2 "],
     "move k3f9a2xq a": [],
+    "move k3f9a2xq ho": ["home "],
     "move --on-unknown h": ["hold "],
     "transfer ": ["bbbbbbbb ", "heldheld ", "k3f9a2xq ", "k3zzzzzz "],
     "transfer k3f9a2xq ": ["node1 ", "node2 "],

@@ -50,18 +50,8 @@ def fault(view: op.MoveView) -> op.Fault | None:
     if EXITS[view.result] == 0:
         return None
     code = view.code or view.result or "under-way"
-    return op.Fault(view.task, code, line(view), view.hint or _advice(view))
-
-
-def _advice(view: op.MoveView) -> str:
-    if view.result == "":
-        return f"moves {view.task}"
-    if view.result != "held":
-        return ""
-    return (
-        f"resolve {view.id} --source: it goes on at {view.source}, wrong if {view.target} ran it; "
-        f"resolve {view.id} --destination: {view.target} has it, {view.source} ends its frozen copy"
-    )
+    hint = view.hint or ("" if view.result else f"moves {view.task}")
+    return op.Fault(view.task, code, line(view), hint)
 
 
 def _figures(view: op.MoveView) -> str:

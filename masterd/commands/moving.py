@@ -25,10 +25,11 @@ def move(context: Context, given: Given) -> int:
 
     Usage: move [options] TASK... NODE
 
-    Each goes on there where it stopped, under the same id and with all of its log.  If anything
-    fails before the new node has it, it goes on where it is, and the reason is told: status 1.
-    Status 125 means held: no copy runs until a node is heard again or resolve says which has it.
-    Several tasks move at the same time.  Ctrl-C leaves; the moves go on.
+    Each goes on there where it stopped, under the same id and with all of its log.  NODE may be
+    home: where the task was started.  If anything fails before the new node has it, it goes on
+    where it is, and the reason is told: status 1.  Status 125 means held: no copy is known to run
+    until a node is heard again or resolve says which has it.  Several tasks move at the same time.
+    Ctrl-C leaves; the moves go on.
 
     Options:
       --on-unknown WHAT  When the new node is lost and may have run it: hold (stop and wait), or
@@ -147,13 +148,13 @@ class Flown:
         self._context.line(asjson.dumps({**told, **errors}))
 
     def _progress(self, position: int, text: str, done: int, total: int) -> None:
-        if text and not self._given["--quiet"] and not self._given["--json"]:
-            with self._bar.aside():
-                self._context.note(text)
         if total:
             self._bytes[position] = done, total
             done_all, totals = zip(*self._bytes.values(), strict=True)
             self._bar(sum(done_all), sum(totals))
+        elif text and not self._given["--quiet"] and not self._given["--json"]:
+            with self._bar.aside():
+                self._context.note(text)
 
     def _tell(self, view: op.MoveView) -> None:
         told = flights.fault(view)

@@ -115,7 +115,8 @@ def _nodes(at: At) -> list[str]:
 
 
 def _one_node(at: At) -> list[str]:
-    return [node.name for node in at.scene.nodes if node.state != "left"]
+    home = ["home"] if at.command.name == "move" else []
+    return [*(node.name for node in at.scene.nodes if node.state != "left"), *home]
 
 
 def _tasks(at: At) -> list[str]:

@@ -119,6 +119,10 @@ def test_getrusage_has_nodes_and_tasks(two: Cluster) -> None:
     (["wait", "--json", "nothing"], "no-such-task", 1),
     (["inspect", "--json", "nothing"], "no-such-task", 1),
     (["remove", "--json", "nothing"], "no-such-task", 1),
+    (["move", "--json", "nothing", "node2"], "no-such-task", 1),
+    (["transfer", "--json", "nothing", "node1"], "usage", 2),
+    (["moves", "--json", "nothing"], "no-such-task", 1),
+    (["resolve", "--json", "nothing", "--source"], "no-such-move", 1),
     (["register", "--json", "a", "b", "c"], "usage", 2),
     (["dereg", "--json", "nowhere"], "no-such-node", 1),
     (["lst", "--json"], "no-command", 2),
@@ -168,6 +172,7 @@ def test_every_other_command_answers_in_json(two: Cluster) -> None:
     (inspected,) = two.json("inspect", "--json", task)["tasks"]
     check_task(inspected)
     assert any(task in event["text"] for event in inspected["events"])
+    assert inspected["moves"] == [] and two.json("moves", "--json", task) == {"moves": []}
     assert two.json("health", "--json")["healthy"] is True
     assert two.json("version", "--json")["godwit"] == two.json("version", "--json")["master"]
     assert {"list", "execute"} <= {c["name"] for c in two.json("help", "--json")["commands"]}
