@@ -32,12 +32,13 @@ class Agent:
     """At most one agent process at a time.
 
     ``greeting`` makes a new agent's first words, the next one when the last was mostly read;
-    ``take`` gets each order.  ``waiters``: who waits for which of our children that are no task's.
+    ``take`` gets each order, ``lost`` is told that one has died.  ``waiters``: who waits for which of our children that are no task's.
     """
 
     def __init__(
         self, loop: Loop, log: Log, waiters: dict[int, Callable[[], None]],
         greeting: Callable[[], Iterator[orders.Word]], take: Callable[[orders.Order], None],
+        lost: Callable[[], None] = lambda: None,
     ):
         self.pid = 0
         self._loop = loop
@@ -45,6 +46,7 @@ class Agent:
         self._waiters = waiters
         self._greeting = greeting
         self._take = take
+        self._lost = lost
         self._backoff = Backoff()
         self._pidfd = -1
         self._socket: socket.socket | None = None
@@ -188,6 +190,7 @@ class Agent:
         os.close(self._pidfd)
         del self._waiters[pid]
         self.pid, self._pidfd = 0, -1
+        self._lost()
         code = os.waitstatus_to_exitcode(status)
         self._died(f"ended with code {code}" if code >= 0 else f"was ended by signal {-code}")
 

@@ -13,6 +13,7 @@ from functools import partial
 from clientd.keeper import orders
 from clientd.keeper.agents import Agent
 from clientd.keeper.birth import Born
+from clientd.keeper.moves.actions import AgentLost, Ordered
 from clientd.keeper.news import batches
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
@@ -53,7 +54,10 @@ class Keeper:
         self._born = born
         self._phase = Phase.RUNNING
         self._reason = ""
-        self.agent = Agent(self._loop, self._log, tools.others, self._first_words, self._obey)
+        self.agent = Agent(
+            self._loop, self._log, tools.others, self._first_words, self._obey,
+            lambda: tasks.mover.handle(AgentLost()),
+        )
         self._loop.watch(born.wakeup, self._on_signals)
 
     def run(self) -> None:
@@ -82,6 +86,7 @@ class Keeper:
         for batch in batches(known[name] for name in names if name in known):
             yield orders.Known(batch, last=False)
         yield orders.Known(())
+        yield from list(self._tasks.mover.standings())
 
     # ---- orders ----------------------------------------------------------------------------
 
@@ -93,7 +98,7 @@ class Keeper:
                 for spec in specs:
                     self._tell(orders.Rejected(spec.task, "stopping", "this node is stopping"))
             case orders.Signal(number, tasks, signal.SIGKILL, True):
-                self._end_all(number, tasks, self._tasks.end)
+                self._end_all(number, tasks, self._unless_moving(self._tasks.end))
             case orders.Signal(number, _, _, True):
                 self._tell(orders.Acted(number, "bad-signal", "only SIGKILL reaches all of a task"))
             case orders.Signal(number, tasks, sent):
@@ -101,9 +106,14 @@ class Keeper:
             case orders.Pause(number, tasks, resume):
                 self._each(number, tasks, lambda task: self._tasks.pause(task, resume))
             case orders.Forget(number, tasks):
-                self._end_all(number, tasks, self._tasks.forget)
+                self._end_all(number, tasks, self._unless_moving(self._tasks.forget))
             case orders.Measure():
                 self._tell(orders.Measured(usage(resource.getrusage(resource.RUSAGE_CHILDREN))))
+            case (
+                orders.Reserve() | orders.Freeze() | orders.Landed() | orders.Cut()
+                | orders.Verdict()
+            ):
+                self._tasks.mover.handle(Ordered(order))
             case orders.Stop(end_tasks, reason):
                 self.stop(reason or "told to stop", end_tasks)
 
@@ -142,6 +152,17 @@ class Keeper:
                 done(task, True)
         if not tasks:
             answer.close()
+
+    def _unless_moving(
+        self, end: Callable[[str, Callable[[bool], None]], None]
+    ) -> Callable[[str, Callable[[bool], None]], None]:
+        """For what somebody asks for; a node that stops ends frozen copies, too."""
+
+        def checked(task: str, done: Callable[[bool], None]) -> None:
+            self._tasks.stay(task)
+            end(task, done)
+
+        return checked
 
     # ---- stopping --------------------------------------------------------------------------
 

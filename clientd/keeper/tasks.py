@@ -18,6 +18,8 @@ from clientd.keeper.adoption import (
 )
 from clientd.keeper.endings import Endings
 from clientd.keeper.launches import Launches
+from clientd.keeper.moves.mover import Mover
+from clientd.keeper.moves.table import Part
 from clientd.keeper.records import Exited, Forgotten, Noted, Stepped, told_by
 from clientd.keeper.register import code_of
 from clientd.keeper.tools import Tools
@@ -70,6 +72,8 @@ class Tasks:
             self._look_after_left()
 
     def _ended(self, root: Root, status: int | None, used: Usage | None) -> None:
+        if self.mover.ended(root):
+            return
         failpoint.hit("exit.before")
         task, now = root.task, time.time()
         known = self._register.tasks[task]
@@ -114,6 +118,7 @@ class Tasks:
         if number not in signal.valid_signals():
             raise TaskError("bad-signal", f"{number} is no signal")
         known = self._alive(task)
+        self.stay(task)
         root = self._watch.roots[task]
         try:
             pidfd.signal_group(root.pidfd, root.pid, number)
@@ -125,6 +130,13 @@ class Tasks:
         if known.status is Status.PAUSED and number != signal.SIGKILL:
             return f"{task} is paused: {signal_name(number)} acts when it is resumed"
         return ""
+
+    def stay(self, task: str) -> None:
+        """Raises TaskError while a move has the task standing still: what is done to it then is
+        to be done where it goes on."""
+        known = self._register.tasks.get(task)
+        if known is not None and known.status is Status.FROZEN:
+            raise TaskError("moving", f"{task} stands still for a move")
 
     def pause(self, task: str, resume: bool) -> None:
         """Stops all of a task where it is, or lets it go on.  Raises TaskError."""
@@ -203,16 +215,24 @@ class Tasks:
     def adopt(self, found: Mapping[str, list[processes.Process]]) -> None:
         """Goes on with what an earlier keeper started; ``found`` is what runs of it."""
         now = time.time()
+        moving = {
+            m.task for m in self._register.ledger.moves.values()
+            if not m.part.settled and m.part is not Part.LOST
+        }
         for task in list(self._register.tasks.values()):
+            if task.id in moving:
+                continue  # what becomes of it, the record of its move says
             if not task.status.ended:
                 self._adopt(task, found.get(task.id, []), now)
             elif task.id in found:
                 self._left.add(task.id)
         for name, there in found.items():
-            if name not in self._register.tasks and is_task_id(name) and there:
+            known = name in self._register.tasks or name in moving
+            if not known and is_task_id(name) and there:
                 sight = self._sight(name, None, there)
                 self._register.note(unrecorded(name, sight, self._tools.boot, now))
                 self._go_on(name)
+        self.mover.adopt(lambda task: found.get(task, []))
         self._look_after_left()
 
     def _adopt(self, task: Task, found: list[processes.Process], now: float) -> None:

@@ -1,0 +1,80 @@
+"""A cluster with tasks that move: what the tests of moves, and their benchmarks, share."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.real.cluster import Cluster, eventually
+
+#: Seconds between two numbers.
+PAUSE = "0.002"
+
+
+class Moving(Cluster):
+    """Nodes started while ``failpoint`` is set fail there."""
+
+    failpoint = ""
+
+    def environment(self, **more: str) -> dict[str, str]:
+        if self.failpoint:
+            more["GODWIT_FAILPOINT"] = self.failpoint
+        return super().environment(**more)
+
+    def run(self, node: str, *words: str) -> str:
+        """The id of a Python task that has begun."""
+        return str(self.json("run", "--json", node, *words)["tasks"][0]["id"])
+
+    def counting(self, node: str = "node1", count: int = 10**9) -> str:
+        """A task that counts, and has begun to."""
+        task = self.run(node, "CountProcess", str(count), PAUSE)
+        eventually(lambda: len(self.numbers(node, task)) > 3, f"{task} counts")
+        return task
+
+    def log_of(self, node: str, task: str) -> Path:
+        return self.top / "logs" / node / f"{task}.log"
+
+    def numbers(self, node: str, task: str) -> list[int]:
+        """What it has counted, as its log at the node has it."""
+        try:
+            text = self.log_of(node, task).read_text()
+        except FileNotFoundError:
+            return []
+        return [int(line) for line in text[:text.rfind("\n") + 1].split()]
+
+    def move(self, task: str, target: str) -> dict[str, Any]:
+        """The flight report of a move that was done."""
+        report: dict[str, Any] = self.json("move", "--json", task, target)["move"]
+        assert report["result"] == "done", report
+        return report
+
+    def begin(self, *words: str) -> "subprocess.Popen[str]":
+        """A run of the CLI that is not waited for."""
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "masterd.cli", *words],
+            env=self.environment(GODWIT_STATE=self.state), text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+
+    def moves(self, task: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.json("moves", "--json", task)["moves"]
+        return found
+
+    def settle(self, task: str, within_s: float = 60.0) -> str:
+        """Where it runs, once no move of it is under way."""
+        def settled() -> bool:
+            return self.shown(task)["status"] == "running" and all(
+                move["result"] for move in self.moves(task)
+            )
+
+        eventually(settled, f"{task} runs and its moves are settled", within_s)
+        return str(self.shown(task)["node"])
+
+    def goes_on(self, node: str, task: str) -> None:
+        """It counts there, and its log there has every number once, in order."""
+        before = len(self.numbers(node, task))
+        eventually(
+            lambda: len(self.numbers(node, task)) > before + 2, f"{task} goes on at {node}"
+        )
+        counted = self.numbers(node, task)
+        assert counted == list(range(len(counted)))

@@ -1,0 +1,181 @@
+"""Python tasks that move between real nodes: one log, one copy, whatever dies meanwhile."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clientd.keeper.moves.table import Part
+from tests.real.cluster import eventually
+from tests.real.moving import PAUSE, Moving
+
+PHASES = {"reserve", "freeze", "snapshot", "wire", "commit", "restore", "first_output"}
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Moving]:
+    with Moving(tmp_path) as cluster:
+        yield cluster
+
+
+def test_a_task_moves_there_and_back_with_its_log(pair: Moving) -> None:
+    task = pair.counting()
+    pid = pair.shown(task)["pid"]
+    report = pair.move(task, "node2")
+    assert (report["from"], report["to"], report["kind"]) == ("node1", "node2", "python")
+    assert report["blackout_ms"] > 0 and report["bytes"] > 0
+    assert set(report["phases_ms"]) == PHASES
+    shown = pair.shown(task)
+    assert (shown["node"], shown["status"], shown["home"]) == ("node2", "running", "node1")
+    assert shown["pid"] != pid and not os.path.exists(f"/proc/{pid}")
+    pair.goes_on("node2", task)
+    assert not pair.log_of("node1", task).exists()
+    pair.move(task, "home")
+    pair.goes_on("node1", task)
+    assert not pair.log_of("node2", task).exists()
+
+
+def test_its_end_after_a_move_is_the_kernels(pair: Moving) -> None:
+    task = pair.run("node1", "CountProcess", "800", PAUSE)
+    pair.move(task, "node2")
+    assert pair.godwit("wait", "--timeout", "60", task).returncode == 0
+    assert pair.numbers("node2", task) == list(range(801))
+    usage = pair.json("getrusage", "--json", task)["tasks"][0]["usage"]
+    assert usage["utime_s"] > 0
+
+
+def test_a_follower_sees_every_number_once_across_moves(pair: Moving) -> None:
+    task = pair.run("node1", "CountProcess", "1500", PAUSE)
+    follower = pair.begin("logs", "-f", task)
+    for target in ("node2", "node1", "node2"):
+        pair.move(task, target)
+    out, err = follower.communicate(timeout=60)
+    assert [int(line) for line in out.split()] == list(range(1501)), err
+
+
+def test_what_cannot_move_is_refused_in_one_line(pair: Moving) -> None:
+    task = pair.counting()
+    shell = str(pair.launch("node1", "sleep", "60")["id"])
+    for words, reason in (
+        ((task, "node1"), "is on node1 already"),
+        ((task, "node3"), "node3"),
+        ((shell, "node2"), "cannot move"),
+    ):
+        refused = pair.godwit("move", *words)
+        assert refused.returncode in (1, 2) and reason in refused.stderr, refused.stderr
+        assert len(refused.stderr.strip().splitlines()) <= 2
+    pair.godwit("sKill", task)
+    eventually(lambda: pair.shown(task)["status"] == "exited", "it has ended")
+    ended = pair.godwit("move", task, "node2")
+    assert ended.returncode == 1 and "has ended" in ended.stderr
+
+
+def test_a_node_that_is_down_is_no_destination(pair: Moving) -> None:
+    task = pair.counting()
+    pair.kill_node("node2")
+    eventually(lambda: pair.states()["node2"] != "up", "node2 is missed")
+    refused = pair.godwit("move", task, "node2")
+    assert refused.returncode == 1 and "node2" in refused.stderr
+    pair.goes_on("node1", task)
+    pair.restart_node("node2")
+
+
+def test_a_signal_acts_where_the_task_goes_on(pair: Moving) -> None:
+    task = pair.counting()
+    mover = pair.begin("move", task, "node2")
+    assert pair.godwit("kill", task).returncode == 0
+    mover.communicate(timeout=60)
+    pair.godwit("wait", "--timeout", "30", task)
+    shown = pair.shown(task)
+    assert shown["signal"] == "SIGINT"
+    counted = pair.numbers(shown["node"], task)
+    assert counted == list(range(len(counted)))
+
+
+STUCK = """
+import socket, time
+from godwit import Migratable
+
+class Stuck(Migratable):
+    def __init__(self):
+        self.n = 0
+        self.conn = socket.socket()
+
+    def step(self):
+        print(self.n)
+        self.n += 1
+        time.sleep(0.002)
+        return True
+"""
+
+
+def test_what_cannot_travel_is_named_and_the_task_goes_on(pair: Moving, tmp_path: Path) -> None:
+    program = tmp_path / "stuck.py"
+    program.write_text(STUCK)
+    task = pair.run("node1", f"{program}:Stuck")
+    eventually(lambda: len(pair.numbers("node1", task)) > 3, "it counts")
+    refused = pair.godwit("move", task, "node2")
+    assert refused.returncode == 1 and "self.conn" in refused.stderr, refused.stderr
+    pair.goes_on("node1", task)
+    assert not pair.log_of("node2", task).exists()
+
+
+def test_fifty_tasks_move_at_once_and_none_is_lost(pair: Moving) -> None:
+    shown = pair.json("run", "--json", "--count", "50", "node1", "CountProcess", "9999999", "0.01")
+    tasks = [str(task["id"]) for task in shown["tasks"]]
+    done = pair.json("move", "--json", *tasks, "node2")["moves"]
+    assert [move["result"] for move in done] == ["done"] * 50
+    for task in tasks:
+        pair.goes_on("node2", task)
+
+
+@pytest.mark.parametrize("side", ["node1", "node2"])
+def test_an_agent_that_dies_does_a_move_no_harm(pair: Moving, side: str) -> None:
+    task = pair.counting()
+    for target in ("node2", "node1", "node2"):
+        mover = pair.begin("move", task, target)
+        os.kill(pair.agent(side), signal.SIGKILL)
+        mover.communicate(timeout=60)
+        pair.goes_on(pair.settle(task), task)
+
+
+def test_a_master_that_dies_does_a_move_no_harm(pair: Moving) -> None:
+    task = pair.counting()
+    for target in ("node2", "node1", "node2"):
+        mover = pair.begin("move", task, target)
+        pair.kill_master()
+        mover.communicate(timeout=60)
+        pair.restart_master()
+        pair.wait_up("node1", "node2")
+        pair.goes_on(pair.settle(task), task)
+
+
+#: What is on the way of a move that is done, by the side whose keeper writes it.
+WRITES = {
+    "node1": (Part.FREEZING, Part.FROZEN, Part.FINISHING, Part.FINISHED),
+    "node2": (Part.RESERVED, Part.PREPARED, Part.CONSUMED, Part.RUNNING),
+}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("side", WRITES)
+def test_a_keeper_killed_at_any_write_of_a_move_leaves_one_copy(
+    tmp_path: Path, side: str
+) -> None:
+    with Moving(tmp_path) as cluster:
+        for name in [f"move.{p.value}.{when}" for p in WRITES[side] for when in ("before", "after")]:
+            task = cluster.counting()
+            cluster.kill_node(side)
+            cluster.failpoint = f"{name}:kill"
+            cluster.restart_node(side)
+            cluster.failpoint = ""
+            mover = cluster.begin("move", task, "node2")
+            daemon = cluster.nodes[side]
+            eventually(lambda daemon=daemon: daemon.ended, f"death at {name}")  # type: ignore[misc]
+            cluster.restart_node(side)
+            mover.communicate(timeout=60)
+            where = cluster.settle(task)
+            cluster.goes_on(where, task)
+            assert cluster.godwit("sKill", task).returncode == 0
