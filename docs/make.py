@@ -24,6 +24,7 @@ from clientd import __main__ as clientd
 from clientd import core as agent
 from clientd.keeper import orders
 from godwit.bulk import words as bulk
+from godwit.ship import words as ship
 from godwit.task import lifecycle
 from godwit.wire import joining, messages
 from godwit.wire import operations as op
@@ -66,6 +67,7 @@ LIMITS = (
      True),
     ("size of a daemon's log before it is set aside as `.1`", "godwit.log", "ROTATE_AT", "B"),
     ("copies a node works on at once; more wait", "clientd.transfers", "THREADS", ""),
+    ("moves from and to a node at once", "clientd.shipping", "SHIPS", ""),
     ("depth of folders in one copy", "godwit.bulk.words", "DEPTH", ""),
 )
 
@@ -174,8 +176,8 @@ def modules(package: str) -> str:
 
 
 PACKAGES = (
-    "godwit", "godwit/task", "godwit/wire", "godwit/bulk", "clientd", "clientd/keeper",
-    "masterd", "masterd/commands", "masterd/shell",
+    "godwit", "godwit/task", "godwit/wire", "godwit/bulk", "godwit/ship", "clientd",
+    "clientd/keeper", "masterd", "masterd/commands", "masterd/shell",
 )
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -195,6 +197,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "bulk": lambda: table_of(
         bulk.Offer, bulk.Listing, bulk.Start, bulk.Block, bulk.Hole, bulk.End, bulk.Finish,
         bulk.Answer, bulk.Finished, bulk.Failed,
+    ),
+    "ship": lambda: table_of(
+        ship.Board, ship.At, bulk.Block, bulk.Hole, ship.Mark, ship.Rest, ship.End,
+        ship.Marked, ship.Safe, bulk.Failed,
     ),
     "requests": lambda: table_of_union(op.Requests),
     "replies": lambda: table_of_union(op.Replies),
