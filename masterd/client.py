@@ -84,6 +84,16 @@ def final(reply: op.Reply) -> bool:
     return not isinstance(reply, op.ON_THE_WAY)
 
 
+def payload(request: op.Request) -> bytes:
+    """``request`` as it is sent.  Raises UsageError when a name in it is no text."""
+    try:
+        return op.encode(request)
+    except UnicodeEncodeError as err:
+        raise UsageError(
+            f"{err.object!r} is not UTF-8 text", code="not-text", exit_status=2
+        ) from err
+
+
 def refusal(problem: op.Problem) -> UsageError:
     """The error that a Problem stands for."""
     return UsageError(
@@ -176,13 +186,7 @@ class Client:
 
     def tell(self, message: op.Request) -> None:
         """Sends ``message`` (Took, Cancel) as it is; nothing is answered."""
-        try:
-            payload = op.encode(message)
-        except UnicodeEncodeError as err:
-            raise UsageError(
-                f"{err.object!r} is not UTF-8 text", code="not-text", exit_status=2
-            ) from err
-        self._write(frames.encode(payload, frames.LOCAL_LIMIT), message)
+        self._write(frames.encode(payload(message), frames.LOCAL_LIMIT), message)
 
     def pump(self) -> list[op.Event]:
         """What was noticed since the last call, without waiting.  Raises MasterGone."""
@@ -209,8 +213,8 @@ class Client:
             data = self._link.recv(CHUNK)
             if not data:
                 raise MasterGone(asked)
-            for payload in self._frames.feed(data):
-                self._deliver(op.decode_reply(payload))
+            for frame in self._frames.feed(data):
+                self._deliver(op.decode_reply(frame))
         except OSError as err:
             self.close()
             raise MasterGone(asked) from err

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from godwit.errors import UsageError
 from godwit.wire import operations as op
-from masterd.client import Client, Interrupted, Wake, final, readable
+from masterd.client import Client, Interrupted, Wake, final, payload, readable
 
 
 class Together:
@@ -25,6 +25,9 @@ class Together:
         self._open: dict[int, tuple[int, deque[op.Reply]]] = {}
 
     def __enter__(self) -> "Together":
+        # All or none: what cannot be sent must not leave others under way, unheard.
+        for request in self._requests:
+            payload(request)
         for position, request in enumerate(self._requests):
             number = self._client.send(request)
             self._open[number] = position, self._client.expect(number)

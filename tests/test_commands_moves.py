@@ -120,7 +120,7 @@ def test_what_is_known_is_told_and_no_more() -> None:
 def test_the_flight_report_of_scripts_has_every_field(master: Scripted, desk: Desk) -> None:
     moved(master, DONE)
     assert desk.run("move", "k4m", "node2", "--json") == 0
-    phases = dict.fromkeys(asjson.PHASES) | {"freeze": 0.5, "wire": 4.0}
+    phases = dict.fromkeys(op.PHASES) | {"freeze": 0.5, "wire": 4.0}
     assert one_document(desk) == {"move": {
         "id": "mv000001", "task": "k4moj6rn", "from": "node1", "to": "node2", "kind": "python",
         "result": "done", "state": "done", "code": None, "reason": None, "hint": None,
@@ -209,6 +209,15 @@ def test_several_moves_are_one_document_in_the_order_asked_for(
     assert [each["task"] for each in told["moves"]] == ["aaaaaaaa", "bbbbbbbb"]
     assert [each["about"] for each in told["faults"]] == ["bbbbbbbb", "c"]
     assert told["error"]["code"] == "held"
+
+
+def test_when_one_of_them_is_no_text_none_is_moved(master: Scripted, desk: Desk) -> None:
+    moved(master, DONE)
+    assert desk.run("move", "k4m", os.fsdecode(b"\xff"), "node2") == 2
+    assert len(desk.noted) == 1 and "not UTF-8" in desk.noted[0]
+    master.says(op.ListMoves, op.Moves(0, ()))
+    assert desk.run("moves") == 0
+    assert master.got(op.MoveTask) == []
 
 
 def test_a_master_that_goes_away_leaves_the_outcome_unknown(master: Scripted, desk: Desk) -> None:
@@ -302,7 +311,7 @@ def test_moves_are_a_table_with_the_newest_last(master: Scripted, desk: Desk) ->
     assert desk.noted == []
     desk.run("moves", "-o", "wide")
     wide = desk.said[4].split()
-    assert wide[8:16] == ["KIND", *map(str.upper, asjson.PHASES)]
+    assert wide[8:16] == ["KIND", *map(str.upper, op.PHASES)]
 
 
 def test_moves_that_are_held_come_with_what_resolves_them(master: Scripted, desk: Desk) -> None:

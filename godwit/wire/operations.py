@@ -227,7 +227,8 @@ class MoveTask(Request, frozen=True, tag="MoveTask"):
     task: str
     target: str
     source: str = ""
-    #: When it cannot be known whether the destination ran it: ``hold``, or ``resume`` at the source.
+    #: When it cannot be known whether the destination ran it: ``hold``, or ``resume`` at the
+    #: source.
     on_unknown: Literal["hold", "resume"] = "hold"
 
 
@@ -363,6 +364,10 @@ class CopyDone(Reply, frozen=True, tag="CopyDone"):
     warnings: tuple[str, ...] = ()
 
 
+#: The phases of a move that a report may have, in the order of time.
+PHASES = ("reserve", "freeze", "snapshot", "wire", "commit", "restore", "first_output")
+
+
 class MoveView(Struct, frozen=True, omit_defaults=True):
     """One move: its flight report, as far as it has come."""
 
@@ -384,6 +389,7 @@ class MoveView(Struct, frozen=True, omit_defaults=True):
     blackout_is_bound: bool = False
     #: Of the snapshot.
     size: int = 0
+    #: By the names of PHASES; one that was not reached is not in it.
     phases_ms: dict[str, float] = {}
     #: Wall clock.
     begun_at: float = 0.0

@@ -16,9 +16,6 @@ TASK_USAGE = (
     "utime_s", "stime_s", "maxrss_bytes", "minflt", "majflt", "nvcsw", "nivcsw",
 )
 
-#: A move's phases, in the order of time; one that it did not reach has no time.
-PHASES = ("reserve", "freeze", "snapshot", "wire", "commit", "restore", "first_output")
-
 
 def dumps(document: Document) -> str:
     """One line; whatever is no ASCII is escaped, so any terminal and any locale can take it."""
@@ -116,7 +113,7 @@ def move(view: op.MoveView) -> Document:
         "blackout_ms": view.blackout_ms or None,
         "blackout_is_bound": view.blackout_is_bound,
         "bytes": view.size or None,
-        "phases_ms": {**dict.fromkeys(PHASES), **view.phases_ms},
+        "phases_ms": {**dict.fromkeys(op.PHASES), **view.phases_ms},
         "begun_at": view.begun_at or None,
         "ended_at": view.ended_at or None,
     }

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 
 from godwit.wire import operations as op
 from masterd import render
-from masterd.commands import asjson
 from masterd.commands.tables import View, clock
 
 #: What a move that ended so exits with; one without a result has no known outcome either.
@@ -38,7 +37,7 @@ def line(view: op.MoveView) -> str:
 
 def phases(view: op.MoveView) -> str:
     """reserve 4 ms, freeze 1 ms: what was measured, in the order of time."""
-    names = [*asjson.PHASES, *(name for name in view.phases_ms if name not in asjson.PHASES)]
+    names = [*op.PHASES, *(name for name in view.phases_ms if name not in op.PHASES)]
     return ", ".join(
         f"{name.replace('_', ' ')} {render.milliseconds(view.phases_ms[name])}"
         for name in names if name in view.phases_ms
@@ -89,10 +88,10 @@ def table(view: View, found: Sequence[op.MoveView]) -> list[str]:
         ("SIZE", lambda m: render.human_bytes(m.size) if m.size else "-"),
     ]
     if view.wide:
-        columns += [("KIND", lambda m: m.kind), *map(_phase, asjson.PHASES)]
+        columns += [("KIND", lambda m: m.kind), *map(_phase, op.PHASES)]
     columns += [("BEGUN", lambda m: clock(m.begun_at)), ("WHY", lambda m: m.reason)]
     rows = [[cell(each) for _, cell in columns] for each in found]
-    right = ("TOOK", "STILL", "SIZE", *map(str.upper, asjson.PHASES))
+    right = ("TOOK", "STILL", "SIZE", *map(str.upper, op.PHASES))
     return view.lines([name for name, _ in columns], rows, right)
 
 

@@ -6,11 +6,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from godwit.wire.messages import Standing
-from godwit.wire.operations import MoveView
+from godwit.wire.operations import PHASES, MoveView
 from masterd.moves.table import Move, State
-
-#: The parts of a move that a report has, in their order.
-PHASES = ("reserve", "freeze", "snapshot", "wire", "commit", "restore", "first_output")
 
 
 @dataclass(slots=True)
