@@ -61,7 +61,8 @@ def births(running: Running, count: int) -> None:
 
 def moves(running: Running, count: int, size: int) -> None:
     image = running.image()
-    figures: dict[str, list[float]] = {"freeze": [], "still": [], "sync": [], "load": [], "step": []}
+    names = ("freeze", "still", "sync", "load", "step")
+    figures: dict[str, list[float]] = {name: [] for name in names}
     for number in range(count):
         source = running.born("Holder")
         running.give(source, "holder.py:Holder", str(size), source=SOURCE)
