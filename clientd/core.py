@@ -310,6 +310,7 @@ class Agent:
             boot=self.facts.boot,
             can=self.facts.can,
             lacks=self.facts.lacks,
+            programs=self.facts.programs,
             system=self.identity.system,
         )
 

@@ -23,6 +23,7 @@ NAMES = {
     "journal.compact.written": "its successor is durable, not yet in its place",
     "spawn.before": "a launch is durable, its program is about to start",
     "spawn.after": "its program runs, that is not on record",
+    "begun.before": "a python task has begun, that is not on record",
     "exit.before": "the kernel told how it ended, that is not on record",
     "news.before": "all is written, the agent is about to be told",
     "news.after": "the agent was told",

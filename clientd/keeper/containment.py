@@ -30,6 +30,10 @@ class Containment:
         """
         return self._cgroups.join(task, many) if self._cgroups else -1
 
+    def room(self, task: str) -> int:
+        """The task's cgroup, open; or -1 where there is none.  Raises OSError."""
+        return self._cgroups.room(task) if self._cgroups else -1
+
     def leave(self) -> None:
         """What is spawned from now on belongs to no task."""
         if self._cgroups:

@@ -92,8 +92,8 @@ class Keeper:
 
     def _obey(self, order: orders.Order) -> None:
         match order:
-            case orders.Start(specs) if self._phase is Phase.RUNNING:
-                self._tasks.launches.accept(specs)
+            case orders.Start(specs, source) if self._phase is Phase.RUNNING:
+                self._tasks.launches.accept(specs, source)
             case orders.Start(specs):
                 for spec in specs:
                     self._tell(orders.Rejected(spec.task, "stopping", "this node is stopping"))

@@ -7,7 +7,9 @@ from collections import deque
 from collections.abc import Iterable
 
 from clientd.keeper import processes
+from clientd.keeper.births import Births
 from clientd.keeper.records import Started
+from clientd.keeper.register import code_of
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Root, Watch
 from godwit import failpoint
@@ -22,33 +24,51 @@ BATCH = 32
 class Launches:
     """Accepted tasks that wait for their turn."""
 
-    def __init__(self, tools: Tools, watch: Watch):
+    def __init__(self, tools: Tools, watch: Watch, births: Births):
+        """``births``: of python tasks."""
         self._register = tools.register
         self._spawner = tools.spawner
         self._containment = tools.containment
         self._boot = tools.boot
         self._watch = watch
+        self._births = births
         self._pending: deque[Spec] = deque()
 
     def __bool__(self) -> bool:
         return bool(self._pending)
 
-    def accept(self, specs: Iterable[Spec]) -> None:
-        """Takes launches; an id that was seen before is told of, and never started again."""
+    def accept(self, specs: Iterable[Spec], source: bytes = b"") -> None:
+        """Takes launches; an id that was seen before is told of, and never started again.
+
+        ``source``: the text of a python program.
+        """
         fresh: dict[str, Spec] = {}
         for spec in specs:
             if not is_task_id(spec.task):
                 self._register.reject(spec.task, "bad-id", f"{spec.task!r} is no task id")
             elif not self._register.tell_again(spec.task):
                 fresh.setdefault(spec.task, spec)
-        if fresh and self._register.accept(tuple(fresh.values())):
+        if fresh and self._keep(source, fresh) and self._register.accept(tuple(fresh.values())):
             self._pending.extend(fresh.values())
+
+    def _keep(self, source: bytes, specs: Iterable[str]) -> bool:
+        """The source is on the disk, if there is one; else all are rejected."""
+        try:
+            if source:
+                self._births.sources.keep(source)
+        except OSError as err:
+            for task in specs:
+                self._register.reject(task, code_of(err), f"{err.filename}: {err.strerror}")
+            return False
+        return True
 
     def withdraw(self, task: str) -> None:
         """It is not wanted any more, if it has not started yet."""
+        self._births.withdraw(task)
         self._pending = deque(spec for spec in self._pending if spec.task != task)
 
     def withdraw_all(self, why: str) -> None:
+        self._births.withdraw_all(why)
         while self._pending:
             self._register.refuse(self._pending.popleft().task, "stopping", why)
 
@@ -67,6 +87,9 @@ class Launches:
         task = spec.task
         failpoint.hit("spawn.before")
         try:
+            if spec.kind == "python":
+                self._births.launch(spec)
+                return
             pid = self._spawn(spec, many)
         except TaskError as err:
             self._containment.leave()

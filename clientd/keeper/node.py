@@ -21,6 +21,7 @@ from clientd.keeper.tools import Tools
 from godwit import __version__
 from godwit.errors import StartError
 from godwit.log import Level, Log
+from godwit.programs import PROGRAMS
 
 
 def run(settings: Settings, born: Born, level: Level) -> None:
@@ -114,6 +115,7 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     register.compact()
     settle_memory()
     Keeper(tools, tasks, facts, born).run()
+    tasks.births.close()
     journal.close()
     containment.close()
     log("info", "stopped")
@@ -148,8 +150,12 @@ def facts_of(settings: Settings, uncontained: str) -> Facts:
         name=settings.name, state=settings.state, logs=settings.logs, boot=processes.boot_id(),
         master=settings.master, listen=settings.listen, orphans_kill_s=settings.orphans_kill_s,
         token_file=settings.token_file,
-        can=("shell", *(() if uncontained else ("contain",)), *(("users",) if is_root else ())),
+        can=(
+            "shell", "python",
+            *(() if uncontained else ("contain",)), *(("users",) if is_root else ()),
+        ),
         lacks=lacks,
+        programs={name: f"{known.takes}: {known.does}" for name, known in PROGRAMS.items()},
     )
 
 

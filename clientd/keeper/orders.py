@@ -129,6 +129,8 @@ class Facts(Word, frozen=True, tag="Facts"):
     roots: tuple[bytes, ...] = ()
     #: File with a join token, or empty.
     token_file: str = ""
+    #: Python programs that are known by name: what each takes and does.
+    programs: dict[str, str] = {}
 
 
 class Known(Word, frozen=True, tag="Known"):

@@ -125,7 +125,7 @@ class Runners:
         if line is None:  # dropped while it was being born
             self._discard(task, pid)
             return
-        if pid:
+        if not answer.step:
             line.pid = pid
             try:
                 self._open(task, line)

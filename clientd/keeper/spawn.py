@@ -35,6 +35,16 @@ class Place:
     own_limit: tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a task finds around it."""
+
+    #: None: whoever we are.
+    user: pwd.struct_passwd | None
+    environment: dict[bytes, bytes]
+    cwd: bytes
+
+
 class Spawner:
     """Starts tasks; holds /dev/null open for their stdin."""
 
@@ -67,6 +77,21 @@ class Spawner:
             raise
         finally:
             os.close(log)
+
+    def surroundings(self, spec: Spec) -> Surroundings:
+        """For a process that executes nothing.  Raises TaskError."""
+        environment.check(spec)
+        user = forked.find_user(spec.user) if spec.user else None
+        if user is not None and user.pw_uid == os.geteuid():
+            user = None
+        own = self._user if user is None else environment.of_user(
+            user.pw_name, user.pw_dir, user.pw_shell, os.environb
+        )
+        return Surroundings(user, self._environment(own, spec), self._cwd(spec))
+
+    def open_log(self, task: str) -> int:
+        """Made now, and to be appended to.  Raises TaskError."""
+        return self._open_log(task)
 
     def _open_log(self, task: str) -> int:
         path = self.log_path(task)

@@ -16,12 +16,14 @@ from clientd.keeper.adoption import (
     left_text,
     unrecorded,
 )
+from clientd.keeper.births import Births
 from clientd.keeper.endings import Endings
 from clientd.keeper.launches import Launches
 from clientd.keeper.moves.mover import Mover
 from clientd.keeper.moves.table import Part
 from clientd.keeper.records import Exited, Forgotten, Noted, Stepped, told_by
 from clientd.keeper.register import code_of
+from clientd.keeper.runners import Told
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Root, Watch
 from godwit import failpoint
@@ -43,7 +45,11 @@ class Tasks:
         self._containment = tools.containment
         self._watch = Watch(tools.loop, self._ended, tools.others)
         self._endings = Endings(tools.loop, self._kill, self._is_gone)
-        self.launches = Launches(tools, self._watch)
+        self.births = Births(
+            tools, self._watch, self._ended, lambda task: self.forget(task, lambda _: None),
+            self._runner_said,
+        )
+        self.launches = Launches(tools, self._watch, self.births)
         #: Tasks that have ended while processes of theirs run on.
         self._left: set[str] = set()
 
@@ -64,6 +70,9 @@ class Tasks:
             raise TaskError("ended", f"{task} has ended")
         return known
 
+    def _runner_said(self, task: str, word: Told) -> None:
+        """Of a task that runs, or of none of ours."""
+
     # ---- ends ------------------------------------------------------------------------------
 
     def reap(self) -> None:
@@ -77,6 +86,7 @@ class Tasks:
         failpoint.hit("exit.before")
         task, now = root.task, time.time()
         known = self._register.tasks[task]
+        self.births.runners.drop(task)
         left = self._containment.left(known, root.is_child, self._children())
         if left is not None:
             self._left.add(task)
@@ -236,6 +246,13 @@ class Tasks:
         self._look_after_left()
 
     def _adopt(self, task: Task, found: list[processes.Process], now: float) -> None:
+        leader = leader_of(found)
+        if task.spec.kind == "python" and task.status is Status.STARTING and leader is not None:
+            with suppress(TaskError):  # else it is lost, and ended below
+                self.births.resume(task.spec, leader)
+                return
+            self._containment.discard(task.id)
+            found = []
         record = decide(task, self._sight(task.id, task.pid, found), self._tools.boot, now)
         if record is not None:
             self._register.note(record)

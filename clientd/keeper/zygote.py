@@ -75,10 +75,11 @@ def give_birth(birth: Birth, fds: list[int], block: "Block", can_begin: bool) ->
     os.waitpid(middle, 0)
     with open(read, "rb") as pipe:
         told = dict(line.rstrip(b"\n").split(b" ", 1) for line in pipe)
-    if b"failed" in told or b"pid" not in told:
+    pid = int(told.get(b"pid", 0))
+    if b"failed" in told or not pid:
         step, _, number = told.get(b"failed", b"fork 0").rpartition(b" ")
-        return Born(birth.task, 0, step.decode(), int(number))
-    return Born(birth.task, int(told[b"pid"]))
+        return Born(birth.task, pid, step.decode(), int(number))
+    return Born(birth.task, pid)
 
 
 def _middle(birth: Birth, fds: list[int], block: "Block", write: int, can_begin: bool) -> NoReturn:

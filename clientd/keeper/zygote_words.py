@@ -26,7 +26,7 @@ class Birth(Struct, frozen=True):
 
 
 class Born(Struct, frozen=True):
-    """The answer: a pid; or 0, and the step that failed and its errno."""
+    """The answer.  With ``step`` that one failed, by this errno, and what has the pid is ending."""
 
     task: str
     pid: int

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from types import ModuleType
 
 from godwit.errors import TaskError
@@ -79,8 +79,9 @@ NO_SUCH = "Job creation failed: program not found"
 
 
 def _missing(name: str, known: Iterable[str]) -> TaskError:
-    folded = {one.lower(): one for one in known}
-    close = [folded[one] for one in get_close_matches(name.lower(), list(folded), 3, 0.5)]
+    alike = {one: SequenceMatcher(None, one.lower(), name.lower()).ratio() for one in known}
+    least = max(0.6, max(alike.values(), default=0.0) - 0.1)
+    close = [one for one in sorted(alike, key=lambda one: -alike[one]) if alike[one] >= least]
     asked = f": did you mean {', '.join(close)}?" if close else f": {name}"
     return TaskError(NOT_FOUND, NO_SUCH + asked)
 

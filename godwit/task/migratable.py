@@ -20,21 +20,24 @@ from typing import ClassVar, Protocol
 
 
 class Surroundings(Protocol):
-    """What runs a task, as the task meets it.  ``wanted``: it is to stop at the next safe point."""
+    """What runs a task, as the task meets it."""
 
+    #: It is to halt at the next safe point.
     wanted: bool
+    #: And not to sleep till then.
+    urgent: bool
 
     def halt(self, task: "Migratable") -> None:
         """At a safe point while ``wanted``: returns when the task is to run on here."""
 
     def wait(self, seconds: float) -> None:
-        """Sleeps, but no longer than until ``wanted``."""
+        """Sleeps, but no longer than until ``urgent``."""
 
 
 class Nowhere:
     """Surroundings of a task that a script or a test runs by itself: nothing is ever wanted."""
 
-    wanted = False
+    wanted = urgent = False
 
     def halt(self, task: "Migratable") -> None:
         """Never called."""
@@ -106,7 +109,7 @@ class Migratable:
         """
         till = time.monotonic() + seconds
         while (left := till - time.monotonic()) > 0:
-            if here.wanted:
+            if here.urgent:
                 self._asleep_till = time.time() + left
                 return
             here.wait(left)

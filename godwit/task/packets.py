@@ -97,6 +97,8 @@ def contents(fd: int, most: int) -> bytes:
 
 
 def close(fds: Sequence[int]) -> None:
+    """Those that are no descriptors are none."""
     for fd in fds:
-        with suppress(OSError):
-            os.close(fd)
+        if fd >= 0:
+            with suppress(OSError):
+                os.close(fd)

@@ -82,7 +82,7 @@ class Runner:
     """See the module; it is the Surroundings of its task, too."""
 
     def __init__(self, listener: socket.socket):
-        self.wanted = False
+        self.wanted = self.urgent = False
         self._phase: control.Phase = "warm"
         self._move = ""
         self._signal = 0
@@ -114,6 +114,7 @@ class Runner:
     # ---- between the threads -------------------------------------------------------------------
 
     def _call(self) -> None:
+        self.urgent = True  # first: see _attend
         self.wanted = True
         wake_up(self._wake)
 
@@ -231,7 +232,7 @@ class Runner:
         self._phase = "running"
         self._thawed = control.Thawed(self._move, *_clocks())
         self._written = self._synced = None
-        self._steps = self.wanted = True
+        self._steps = True
         self._hearing.say(self._thawed)
 
     # ---- running -------------------------------------------------------------------------------
@@ -242,7 +243,7 @@ class Runner:
         try:
             if self._loaded is not None:
                 task.resume()
-                task.sleep_on()
+            self._attend(task)
             task.run()
         except Ending:
             return -self._signal
@@ -259,11 +260,28 @@ class Runner:
             self._awake()
 
     def halt(self, task: Migratable) -> None:
-        """At a safe point: does what was asked for meanwhile.  Raises Ending."""
-        self._awake()
-        self.wanted = False
+        """At a safe point.  Raises Ending."""
         if self._steps:
             self._stepped()
+        self._attend(task)
+
+    def _attend(self, task: Migratable) -> None:
+        """Does what was asked for meanwhile, and sleeps out what that cut short.  Raises Ending."""
+        self.urgent = True
+        while self.urgent:
+            self._awake()
+            self.urgent = False
+            self._obey(task)
+            task.sleep_on()
+        self.wanted = self._steps
+        self._listen_again()
+
+    def _listen_again(self) -> None:
+        """What came in the moment before ``wanted`` was taken back is heard all the same."""
+        if self.urgent:
+            self.wanted = True
+
+    def _obey(self, task: Migratable) -> None:
         while heard := self._hearing.take():
             word, fds = heard
             try:
@@ -277,7 +295,6 @@ class Runner:
                 packets.close(fds)
         if self._signal:
             raise Ending
-        task.sleep_on()
 
     def _stepped(self) -> None:
         self._steps = False
@@ -340,9 +357,11 @@ class Runner:
             names = [one.name for one in threading.enumerate() if one.ident in others]
             which = f" ({', '.join(names)})" if names else ""
             raise TaskError("has-threads", f"it has other threads{which}, which cannot travel")
-        with suppress(ChildProcessError):
+        try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            raise TaskError("has-children", "it has child processes, which cannot travel")
+        except ChildProcessError:
+            return
+        raise TaskError("has-children", "it has child processes, which cannot travel")
 
     def _sync(self, fd: int, move: str) -> None:
         """Has the image on the disk, while the main thread waits and others read it."""

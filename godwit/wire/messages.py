@@ -70,6 +70,8 @@ class Hello(Message, frozen=True, tag="Hello"):
     can: tuple[str, ...] = ()
     lacks: dict[str, str] = {}
     system: str = ""
+    #: Python programs that it knows by name: what each takes and does.
+    programs: dict[str, str] = {}
 
 
 class Adopt(Message, frozen=True, tag="Adopt"):

@@ -112,7 +112,7 @@ class Keeping:
         #: What all tasks of this clientd carry.
         self.mark = node.mark_of(str(self.state))
         self._options = options
-        self._environment = environment or {}
+        self.environment = environment or {}
         self._command = command
         self._numbers = itertools.count(1)
         self._agents: list[FakeAgent] = []
@@ -157,7 +157,7 @@ class Keeping:
                 "--name", "node1", "--master", "127.0.0.1:1", "--state", str(self.state),
                 "--logs", str(self.logs.parent), "-v", *(options or self._options),
             ],
-            self.top / "told", {**with_checkout(), **self._environment},
+            self.top / "told", {**with_checkout(), **self.environment},
         ))
         return self.next_agent()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from clientd.keeper import processes
+from clientd.keeper.births import Births
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves.core import Moves
 from clientd.keeper.moves.table import Part
@@ -42,7 +43,7 @@ class Guest:
 class Mover:
     """The moves of one keeper."""
 
-    def __init__(self, tools: Tools, watch: Watch, births: "Births", images: str):
+    def __init__(self, tools: Tools, watch: Watch, births: Births, images: str):
         """``images``: the folder of the images, the agent's as much as ours."""
         self._register = tools.register
         self._containment = tools.containment

@@ -1,0 +1,269 @@
+"""Python tasks from their launch till they have begun, and runners for those that move here.
+
+A task is STARTING till its runner has said Begun: then its program was found and constructed, and
+runs.  One whose runner says Failed, or ends, was never a task.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from clientd.keeper import processes
+from clientd.keeper.processes import Process
+from clientd.keeper.records import Started, Stepped, told_by
+from clientd.keeper.runners import Born, Gone, Plan, Runners, Told, Unborn
+from clientd.keeper.sources import Sources
+from clientd.keeper.tools import Tools
+from clientd.keeper.watch import Ended, Root, Watch, usage
+from godwit import failpoint
+from godwit.errors import TaskError
+from godwit.task import control, packets
+from godwit.task.lifecycle import Cause
+from godwit.task.record import Spec, signal_name
+
+UNWATCHED = "ended while clientd was not running"
+#: Words that ps(1) shows are cut to this many bytes.
+_SHOWN = 1000
+
+
+@dataclass(slots=True)
+class _Launch:
+    """A task that has not begun."""
+
+    spec: Spec
+    pid: int = 0
+    #: Our child; else an earlier keeper's.
+    is_child: bool = True
+    #: Why nothing comes of it.
+    failed: control.Failed | None = None
+
+
+class Births:
+    """See the module.  What runners say that is of no launch is passed on."""
+
+    def __init__(
+        self, tools: Tools, watch: Watch, ended: Ended, forget: Callable[[str], None],
+        pass_on: Callable[[str, Told], object],
+    ):
+        """``ended`` gets the root of a task that ended in the moment that it began."""
+        self._register = tools.register
+        self._spawner = tools.spawner
+        self._containment = tools.containment
+        self._boot = tools.boot
+        self._watch = watch
+        self.ended = ended
+        self.forget = forget
+        self._pass_on = pass_on
+        self._state = os.path.dirname(os.fsdecode(tools.spawner.place.files))
+        self.sources = Sources(os.path.join(self._state, "sources"))
+        self._launches: dict[str, _Launch] = {}
+        self._guests: dict[str, tuple[Spec, bytes]] = {}
+        self.runners = Runners(
+            tools.loop, tools.register.log, os.path.join(self._state, "run"),
+            tools.spawner.place.mark, tools.others, self._told,
+        )
+
+    def log_path(self, task: str) -> str:
+        return self._spawner.log_path(task)
+
+    # ---- launches ------------------------------------------------------------------------------
+
+    def launch(self, spec: Spec) -> None:
+        """Has the task's runner born and told to begin.  Raises TaskError: nothing came of it."""
+        source = self.sources.open(spec.digest) if spec.digest else -1
+        try:
+            self._launches[spec.task] = _Launch(spec)
+            self._birth(spec, self._spawner.open_log(spec.task))
+            self._say_begin(spec, source)
+        except TaskError:
+            self._drop(spec.task)
+            raise
+        finally:
+            packets.close([source])
+
+    def _birth(self, spec: Spec, log: int) -> None:
+        """Takes the log's descriptor.  Raises TaskError."""
+        try:
+            plan = self._plan(spec)
+            # The zygote, if there is none yet, begins where we are.
+            self._containment.leave()
+            cgroup = self._room(spec.task)
+            try:
+                self.runners.birth(spec.task, plan, log, cgroup)
+            finally:
+                packets.close([cgroup])
+        finally:
+            os.close(log)
+
+    def _plan(self, spec: Spec) -> Plan:
+        around = self._spawner.surroundings(spec)
+        words = b"\0".join(spec.argv)[:_SHOWN].split(b"\0")
+        user = around.user
+        return Plan(
+            tuple(words), around.environment, around.cwd, self._spawner.place.limit,
+            (user.pw_name, user.pw_uid, user.pw_gid) if user else None,
+        )
+
+    def _room(self, task: str) -> int:
+        try:
+            return self._containment.room(task)
+        except OSError as err:
+            raise TaskError("containment", f"its cgroup: {err.strerror}") from err
+
+    def _say_begin(self, spec: Spec, source: int) -> None:
+        fds = (source,) if source >= 0 else ()
+        begin = control.Begin(os.fsdecode(spec.argv[0]), spec.argv[1:], spec.digest)
+        self.runners.say(spec.task, begin, *fds)
+
+    def resume(self, spec: Spec, leader: Process) -> None:
+        """The launch of an earlier keeper goes on: its runner is there.  Raises TaskError."""
+        self._launches[spec.task] = _Launch(spec, leader.pid, is_child=False)
+        source = self.sources.open(spec.digest) if spec.digest else -1
+        try:
+            self.runners.connect(spec.task)
+            self._say_begin(spec, source)
+        except TaskError:
+            del self._launches[spec.task]
+            raise
+        finally:
+            packets.close([source])
+
+    def withdraw(self, task: str) -> None:
+        """It is not wanted any more, if it has not begun yet."""
+        if task in self._launches:
+            self.runners.end(task)
+            self._drop(task)
+
+    def withdraw_all(self, why: str) -> None:
+        for task in list(self._launches):
+            self.withdraw(task)
+            self._register.refuse(task, "stopping", why)
+
+    def _drop(self, task: str) -> None:
+        """Nothing came of it."""
+        del self._launches[task]
+        self.runners.drop(task)
+        self._containment.discard(task)
+        self._unlink_log(task)
+        self._prune()
+
+    def _unlink_log(self, task: str) -> None:
+        with suppress(FileNotFoundError):
+            os.unlink(self.log_path(task))
+
+    def _prune(self) -> None:
+        """Source texts that no launch waits for are dropped."""
+        if not self._launches:
+            self.sources.prune(())
+
+    # ---- what runners say ----------------------------------------------------------------------
+
+    def _told(self, task: str, word: Told) -> None:
+        launch = self._launches.get(task)
+        if launch is None:
+            self._pass_on(task, word)
+            return
+        match word:
+            case Born(pid):
+                launch.pid = pid
+            case control.Begun():
+                self._begun(task, launch)
+            case control.Failed():
+                launch.failed = word
+            case Unborn(code, text):
+                self._refuse(task, code, text)
+            case Gone(status):
+                failed = launch.failed or control.Failed("ended", _end_text(status))
+                self._refuse(task, failed.code, failed.text)
+
+    def _refuse(self, task: str, code: str, text: str) -> None:
+        self._drop(task)
+        self._register.refuse(task, code, text)
+
+    def _begun(self, task: str, launch: _Launch) -> None:
+        del self._launches[task]
+        failpoint.hit("begun.before")
+        process = processes.look(launch.pid)  # not waited for: it is there, if only as a zombie
+        ticks = process.start_ticks if process else 0
+        root = Root(task, launch.pid, ticks, launch.is_child)
+        started = Started(
+            task, root.pid, ticks, self._boot, self.log_path(task), time.time()
+        )
+        self._register.note(started, task)
+        self._register.say("started", f"{task} (pid {root.pid})")
+        ended = self.runners.hand_over(task)
+        if ended is None:
+            self._go_on(root)
+        else:
+            status, used = ended
+            self.ended(root, status, usage(used))
+        self._prune()
+
+    def _go_on(self, root: Root) -> None:
+        try:
+            self._watch.add(root)
+        except ProcessLookupError:
+            lost = Stepped(root.task, Cause.LOST, UNWATCHED, time.time())
+            self._register.note(lost, root.task)
+
+    # ---- for moves -----------------------------------------------------------------------------
+
+    def guest(self, spec: Spec, source: bytes, fresh: bool) -> None:
+        """Has a runner born for a task that may move here.
+
+        ``fresh``: its log is made, for the agent to write; else it is there.  Raises TaskError.
+        """
+        if fresh:
+            log = self._spawner.open_log(spec.task)
+            self._give_to_agent(log)
+        else:
+            log = self._open_again(spec.task)
+        self._guests[spec.task] = (spec, source)
+        try:
+            self._birth(spec, log)
+        except TaskError:
+            del self._guests[spec.task]
+            self._containment.discard(spec.task)
+            if fresh:
+                self._unlink_log(spec.task)
+            raise
+
+    def _give_to_agent(self, log: int) -> None:
+        """Whoever the agent runs as."""
+        try:
+            owner = os.stat(os.path.join(self._state, "agent"))
+        except FileNotFoundError:
+            return
+        if owner.st_uid != os.geteuid():
+            os.fchown(log, owner.st_uid, owner.st_gid)
+
+    def _open_again(self, task: str) -> int:
+        path = self.log_path(task)
+        try:
+            return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as err:
+            raise TaskError("log", f"its log {path}: {err.strerror}") from err
+
+    def prepare(self, task: str) -> None:
+        """Tells a guest that was born to import its program; answered by Prepared or Failed."""
+        spec, source = self._guests.pop(task)
+        fds = [packets.in_memory(source)] if source else []
+        try:
+            program = os.fsdecode(spec.argv[0])
+            self.runners.say(task, control.Prepare(program, spec.digest), *fds)
+        finally:
+            packets.close(fds)
+
+    def close(self) -> None:
+        """Runners run on."""
+        self.runners.close()
+
+
+def _end_text(status: int | None) -> str:
+    if status is None:
+        return "its process ended before it began"
+    code, number, _ = told_by(status)
+    how = signal_name(number) if number else f"code {code}"
+    return f"its process ended before it began ({how})"

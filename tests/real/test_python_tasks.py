@@ -1,0 +1,189 @@
+"""Python tasks on a real node: launched, refused, ended, found again."""
+
+import hashlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from clientd.keeper import orders
+from godwit.task.lifecycle import Status
+from godwit.task.record import Task
+from tests.real.keeping import Keeping
+
+SOURCE = b"""
+import os
+from godwit import Migratable
+
+class Ticker(Migratable):
+    def __init__(self, *words):
+        self.n = 0
+        if words:
+            raise ValueError(words[0])
+    def step(self):
+        print(self.n, os.getcwd(), os.environ["GODWIT_NODE"])
+        self.n += 1
+        self.sleep(0.01)
+        return True
+
+class Waiter(Migratable):
+    def __init__(self, fifo):
+        open(fifo).read()
+    def step(self):
+        print("at last")
+"""
+DIGEST = hashlib.sha256(SOURCE).hexdigest()
+
+
+def start(keeping: Keeping, *argv: str, source: bytes = b"", **more: object) -> str:
+    """A python task; its id once it runs."""
+    spec = ask(keeping, *argv, source=source, **more)
+    keeping.agent.till(lambda: spec in keeping.agent.tasks)
+    return spec
+
+
+def ask(keeping: Keeping, *argv: str, source: bytes = b"", **more: object) -> str:
+    digest = hashlib.sha256(source).hexdigest() if source else ""
+    spec = keeping.spec(*argv, kind="python", digest=digest, **more)
+    keeping.agent.send(orders.Start((spec,), source))
+    return spec.task
+
+
+def end(keeping: Keeping, task: str, number: int = signal.SIGINT) -> Task:
+    keeping.signal(task, number)
+    return keeping.end_of(task)
+
+
+def test_a_program_runs_as_a_task_and_ends_with_its_usage(tmp_path: Path) -> None:
+    with Keeping(tmp_path) as keeping:
+        task = start(keeping, "CountProcess", "3", "0")
+        ended = keeping.end_of(task)
+        assert (ended.status, ended.exit_code) == (Status.EXITED, 0)
+        assert keeping.log(task) == b"0\n1\n2\n3\n"
+        assert ended.usage and ended.usage.maxrss_bytes and not ended.usage.maxrss_is_bound
+        assert not list((keeping.state / "run").iterdir())
+
+
+def test_a_source_that_came_along_runs_and_is_not_kept(tmp_path: Path) -> None:
+    with Keeping(tmp_path) as keeping:
+        task = start(keeping, "ticker.py:Ticker", source=SOURCE)
+        ended = end(keeping, task)
+        assert ended.signal == signal.SIGINT
+        first = keeping.log(task).split(b"\n")[0].decode()
+        assert first == f"0 {keeping.state}/files node1"
+        assert not list((keeping.state / "sources").iterdir())
+
+
+@pytest.mark.parametrize(("argv", "source", "code", "text"), [
+    (
+        ("CountProces", "3"), b"", "no-program",
+        "Job creation failed: program not found: did you mean CountProcess?",
+    ),
+    (("CountProcess",), b"", "usage", "usage: CountProcess N [PAUSE]"),
+    (("t.py:Ticker", "not so"), SOURCE, "refused", "t.py:Ticker: not so"),
+    (
+        ("t.py:Tickr",), SOURCE, "no-program",
+        "Job creation failed: program not found: did you mean Ticker?",
+    ),
+])
+def test_what_cannot_begin_was_never_a_task(
+    tmp_path: Path, argv: tuple[str, ...], source: bytes, code: str, text: str
+) -> None:
+    with Keeping(tmp_path) as keeping:
+        task = ask(keeping, *argv, source=source)
+        assert keeping.agent.word(orders.Rejected) == orders.Rejected(task, code, text)
+        assert not list(keeping.logs.glob("t*.log"))
+        assert not list((keeping.state / "run").iterdir())
+
+
+def test_a_source_that_did_not_come_is_missed(tmp_path: Path) -> None:
+    with Keeping(tmp_path) as keeping:
+        spec = keeping.spec("t.py:Ticker", kind="python", digest=DIGEST)
+        keeping.agent.send(orders.Start((spec,)))
+        assert keeping.agent.word(orders.Rejected).code == "no-source"
+
+
+def test_a_task_that_has_not_begun_can_be_removed(tmp_path: Path) -> None:
+    with Keeping(tmp_path) as keeping:
+        os.mkfifo(tmp_path / "fifo")
+        task = ask(keeping, "t.py:Waiter", str(tmp_path / "fifo"), source=SOURCE)
+        with (tmp_path / "fifo").open("w"):  # it is in its constructor
+            assert keeping.ask(orders.Forget, task).code == ""
+        assert not list(keeping.logs.glob("t*.log"))
+
+
+def test_a_python_task_is_paused_and_resumed(tmp_path: Path) -> None:
+    with Keeping(tmp_path) as keeping:
+        task = start(keeping, "t.py:Ticker", source=SOURCE)
+        assert keeping.ask(orders.Pause, task).code == ""
+        assert keeping.agent.tasks[task].status is Status.PAUSED
+        assert keeping.ask(orders.Pause, task, resume=True).code == ""
+        assert end(keeping, task).signal == signal.SIGINT
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_python_task_runs_as_its_user(tmp_path: Path) -> None:
+    with Keeping(tmp_path) as keeping:
+        source = (
+            b"import os\nfrom godwit import Migratable\nclass T(Migratable):\n"
+            b"    def step(self): print(os.getresuid(), os.environ['USER'])\n"
+        )
+        task = start(keeping, "t.py:T", source=source, user="nobody", cwd=b"/")
+        assert keeping.end_of(task).exit_code == 0
+        assert keeping.log(task) == b"(65534, 65534, 65534) nobody\n"
+        rejected = ask(keeping, "t.py:T", source=source, user="nosuchuser")
+        assert keeping.agent.word(orders.Rejected).task == rejected
+
+
+def test_tasks_run_on_when_the_keeper_is_killed_and_end_by_their_signal(tmp_path: Path) -> None:
+    with Keeping(tmp_path) as keeping:
+        task = start(keeping, "t.py:Ticker", source=SOURCE)
+        pid = keeping.agent.tasks[task].pid
+        keeping.kill()
+        keeping.run()
+        assert keeping.agent.tasks[task].status is Status.RUNNING
+        assert keeping.agent.tasks[task].pid == pid
+        keeping.signal(task, signal.SIGINT)
+        assert keeping.end_of(task).status in (Status.EXITED, Status.UNKNOWN)
+        lines = keeping.log(task).splitlines()
+        assert [line.split()[0] for line in lines] == [b"%d" % n for n in range(len(lines))]
+
+
+def test_a_launch_goes_on_after_the_keeper_was_killed(tmp_path: Path) -> None:
+    with Keeping(tmp_path) as keeping:
+        os.mkfifo(tmp_path / "fifo")
+        task = ask(keeping, "t.py:Waiter", str(tmp_path / "fifo"), source=SOURCE)
+        with (tmp_path / "fifo").open("w"):  # it is in its constructor
+            keeping.kill()
+            keeping.run()
+            assert keeping.agent.tasks[task].status is Status.STARTING
+        keeping.agent.till(lambda: keeping.agent.tasks[task].status is not Status.STARTING)
+        keeping.end_of(task)
+        assert keeping.log(task) == b"at last\n"
+
+
+def test_a_task_that_began_unrecorded_is_recorded_by_the_next_keeper(tmp_path: Path) -> None:
+    with Keeping(tmp_path, environment={"GODWIT_FAILPOINT": "begun.before:kill"}) as keeping:
+        task = ask(keeping, "t.py:Ticker", source=SOURCE)
+        with pytest.raises((EOFError, ConnectionError)):
+            while True:
+                keeping.agent.next()
+        keeping.environment.clear()
+        keeping.daemon.end(signal.SIGKILL)
+        keeping.run()
+        keeping.agent.till(lambda: keeping.agent.tasks[task].status is Status.RUNNING)
+        keeping.signal(task, signal.SIGKILL)
+        keeping.end_of(task)
+        lines = keeping.log(task).splitlines()
+        assert [line.split()[0] for line in lines] == [b"%d" % n for n in range(len(lines))]
+
+
+def test_a_node_that_stops_ends_what_has_not_begun(tmp_path: Path) -> None:
+    with Keeping(tmp_path) as keeping:
+        os.mkfifo(tmp_path / "fifo")
+        task = ask(keeping, "t.py:Waiter", str(tmp_path / "fifo"), source=SOURCE)
+        with (tmp_path / "fifo").open("w"):
+            keeping.agent.send(orders.Stop(end_tasks=True))
+            assert keeping.agent.word(orders.Rejected).task == task
