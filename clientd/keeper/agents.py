@@ -32,7 +32,8 @@ class Agent:
     """At most one agent process at a time.
 
     ``greeting`` makes a new agent's first words, the next one when the last was mostly read;
-    ``take`` gets each order, ``lost`` is told that one has died.  ``waiters``: who waits for which of our children that are no task's.
+    ``take`` gets each order, ``lost`` is told that one has died.  ``waiters``: who waits for which
+    of our children that are no task's.
     """
 
     def __init__(

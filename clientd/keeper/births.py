@@ -56,12 +56,12 @@ class Births:
         self.ended = ended
         self.forget = forget
         self._pass_on = pass_on
-        self._state = os.path.dirname(os.fsdecode(tools.spawner.place.files))
-        self.sources = Sources(os.path.join(self._state, "sources"))
+        self.state = os.path.dirname(os.fsdecode(tools.spawner.place.files))
+        self.sources = Sources(os.path.join(self.state, "sources"))
         self._launches: dict[str, _Launch] = {}
         self._guests: dict[str, tuple[Spec, bytes]] = {}
         self.runners = Runners(
-            tools.loop, tools.register.log, os.path.join(self._state, "run"),
+            tools.loop, tools.register.log, os.path.join(self.state, "run"),
             tools.spawner.place.mark, tools.others, self._told,
         )
 
@@ -233,7 +233,7 @@ class Births:
     def _give_to_agent(self, log: int) -> None:
         """Whoever the agent runs as."""
         try:
-            owner = os.stat(os.path.join(self._state, "agent"))
+            owner = os.stat(os.path.join(self.state, "agent"))
         except FileNotFoundError:
             return
         if owner.st_uid != os.geteuid():

@@ -23,7 +23,6 @@ from clientd.keeper.moves.mover import Mover
 from clientd.keeper.moves.table import Part
 from clientd.keeper.records import Exited, Forgotten, Noted, Stepped, told_by
 from clientd.keeper.register import code_of
-from clientd.keeper.runners import Told
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Root, Watch
 from godwit import failpoint
@@ -47,8 +46,9 @@ class Tasks:
         self._endings = Endings(tools.loop, self._kill, self._is_gone)
         self.births = Births(
             tools, self._watch, self._ended, lambda task: self.forget(task, lambda _: None),
-            self._runner_said,
+            lambda task, word: self.mover.told(task, word),
         )
+        self.mover = Mover(tools, self._watch, self.births)
         self.launches = Launches(tools, self._watch, self.births)
         #: Tasks that have ended while processes of theirs run on.
         self._left: set[str] = set()
@@ -69,9 +69,6 @@ class Tasks:
         if task not in self._watch.roots:
             raise TaskError("ended", f"{task} has ended")
         return known
-
-    def _runner_said(self, task: str, word: Told) -> None:
-        """Of a task that runs, or of none of ours."""
 
     # ---- ends ------------------------------------------------------------------------------
 

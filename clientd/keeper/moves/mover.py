@@ -43,16 +43,16 @@ class Guest:
 class Mover:
     """The moves of one keeper."""
 
-    def __init__(self, tools: Tools, watch: Watch, births: Births, images: str):
-        """``images``: the folder of the images, the agent's as much as ours."""
+    def __init__(self, tools: Tools, watch: Watch, births: Births):
         self._register = tools.register
         self._containment = tools.containment
         self._loop = tools.loop
         self._watch = watch
         self._births = births
         self._runners = births.runners
-        self._images = images
-        self._core = Moves(tools.register.ledger, tools.boot, images)
+        #: Of the images, which the agent writes and reads.
+        self._images = os.path.join(births.state, "agent", "moves")
+        self._core = Moves(tools.register.ledger, tools.boot, self._images)
         self._boot = tools.boot
         self._guests: dict[str, Guest] = {}
         #: task -> when it was told to freeze, CLOCK_MONOTONIC.
