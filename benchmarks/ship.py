@@ -50,7 +50,9 @@ class Node:
     def __init__(self, trust: Trust):
         self.heard: asyncio.Queue[on.Event] = asyncio.Queue()
         self.callers = Callers(trust, print)
-        self.shipping = Shipping(trust, self.callers, self.heard.put_nowait)
+        self.shipping = Shipping(
+            trust, self.callers, os.fsencode(trust.folder), self.heard.put_nowait
+        )
 
     async def next(self, kind: type) -> on.Event:
         while not isinstance(event := await self.heard.get(), kind):

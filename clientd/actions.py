@@ -129,36 +129,56 @@ class EraseFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose files travel with a move: the task's, with the rights of its user (empty: ours).
+
+    ``folder`` is its working directory, as a path below the node's files folder.
+    """
+
+    task: str
+    user: str
+    folder: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StartShip:
-    """Call ``address`` and stream a move's log there; answered by CaughtUp or ShipFailed."""
+    """Call ``address`` and stream a move's log there; answered by CaughtUp or ShipFailed.
+
+    ``files`` of the working directory are streamed too, unless there is no ``owner``.
+    """
 
     move: str
     address: str
     ticket: str
     leaves: tuple[str, ...]
     log: str
+    owner: Owner | None = None
+    files: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ShipImage:
-    """Send what is left of the log, up to ``log_size`` bytes, and the snapshot of ``size``."""
+    """Send what is left of the log, up to ``log_size`` bytes, and the snapshot of ``size``; and
+    these files, as they are now."""
 
     move: str
     image: str
     log_size: int
     size: int
+    files: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitShip:
     """Wait for a ship and write what it brings into these files; answered by ShipAwaited, then
-    Landed or ShipFailed."""
+    Landed or ShipFailed.  Without an ``owner`` no further files are taken."""
 
     move: str
     ticket: str
     leaves: tuple[str, ...]
     log: str
     image: str
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,11 +123,11 @@ class Shell:
         )
         trust = self._membership.trust
         self._callers = Callers(trust, self._on_refused)
+        files = os.fsencode(os.path.join(facts.state, "files"))
         self._transfers = Transfers(
-            Roots(facts.roots or (b"/",), os.fsencode(os.path.join(facts.state, "files"))),
-            trust, self._callers, self._handle,
+            Roots(facts.roots or (b"/",), files), trust, self._callers, self._handle
         )
-        self._shipping = Shipping(trust, self._callers, self._handle)
+        self._shipping = Shipping(trust, self._callers, files, self._handle)
         self._core = Agent(self._identity(), random.random)
         load.take(0)
         if facts.listen:

@@ -73,6 +73,13 @@ OVER = SETTLED - {"unfrozen", "refused"}
 UNWANTED = ("abort", "resume", "finish", "end")
 
 
+def owner_of(task: Task) -> do.Owner | None:
+    """Whose files travel with the task; none with one whose working directory has an absolute
+    path: what is there at another node is not the task's to replace."""
+    spec = task.spec
+    return None if spec.cwd.startswith(b"/") else do.Owner(task.id, spec.user, spec.cwd)
+
+
 @dataclass(slots=True)
 class Ship:
     """One move's ship at this end, and what it was asked with."""
@@ -153,7 +160,8 @@ class Moves:
         else:
             self.ships[message.move] = ship
             yield do.StartShip(
-                message.move, message.address, message.ticket, message.leaves, task.log
+                message.move, message.address, message.ticket, message.leaves, task.log,
+                owner_of(task),
             )
 
     # ---- the keeper ------------------------------------------------------------------------
@@ -169,11 +177,15 @@ class Moves:
             case orders.Landing(move, log, image):
                 assert ship is not None
                 if ship.advance(Cause.LANDING):
-                    yield do.AwaitShip(move, ship.asked.ticket, ship.asked.leaves, log, image)
-            case orders.Shipping(move, _, image, log_size, size):
+                    assert isinstance(ship.asked, wire.Reserve)
+                    yield do.AwaitShip(
+                        move, ship.asked.ticket, ship.asked.leaves, log, image,
+                        owner_of(ship.asked.task),
+                    )
+            case orders.Shipping(move, _, image, log_size, size, files):
                 assert ship is not None
                 if ship.advance(Cause.SNAPPED):
-                    yield do.ShipImage(move, image, log_size, size)
+                    yield do.ShipImage(move, image, log_size, size, files)
             case orders.Standing(state="reserved"):
                 pass  # said with the port that AwaitShip opens
             case orders.Standing():

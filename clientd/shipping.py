@@ -20,6 +20,7 @@ from functools import partial
 from clientd import actions as do
 from clientd import events as on
 from clientd.callers import Callers, expect_peer
+from clientd.luggage import Luggage
 from godwit import ship
 from godwit.bulk.faults import fault
 from godwit.errors import PeerError, TransferError
@@ -66,10 +67,16 @@ class _Work:
 
 
 class Shipping:
-    """Runs ships; ``report`` is called in the event loop."""
+    """Runs ships; ``report`` is called in the event loop.
 
-    def __init__(self, trust: Trust, callers: Callers, report: Callable[[on.Event], None]):
+    ``files`` is the folder with tasks' working directories, of which files travel along.
+    """
+
+    def __init__(
+        self, trust: Trust, callers: Callers, files: bytes, report: Callable[[on.Event], None]
+    ):
         self._trust = trust
+        self._files = files
         self._callers = callers
         self._report = report
         self._loop = asyncio.get_running_loop()
@@ -199,24 +206,29 @@ class Shipping:
             work.link = self._dial(work, start)
             if work.dropped.is_set():
                 return
-            sending = ship.Sending(work.link, log)
-            with _telling(sending.fail):
-                sending.stream(partial(self._progress, work))
+            luggage = Luggage(self._files, start.owner) if start.owner else None
+            sending = ship.Sending(work.link, log, luggage.open if luggage else ship.no_file)
+            with contextlib.closing(sending), _telling(sending.fail):
+                sending.stream(partial(self._progress, work), start.files)
                 self._later(partial(self._say, work, on.CaughtUp(work.move)))
                 sending.wait(work.wake)
                 rest = work.image
                 assert rest is not None
                 with _opened(rest.image, os.O_RDONLY) as image:
-                    sending.finish(image, rest.log_size, rest.size)
+                    gone = sending.finish(image, rest.log_size, rest.size, rest.files)
+                if luggage:
+                    luggage.leave(gone)
 
     def _receive(self, work: _Work, awaited: do.AwaitShip) -> None:
         assert work.link is not None
         _set_stall(work.link)
+        luggage = Luggage(self._files, awaited.owner) if awaited.owner else None
         with (
             _opened(awaited.log, os.O_WRONLY) as log,
             _opened(awaited.image, os.O_WRONLY) as image,
+            contextlib.closing(luggage) if luggage else contextlib.nullcontext(),
         ):
-            receiving = ship.Receiving(work.link, log, image)
+            receiving = ship.Receiving(work.link, log, image, luggage)
             with _telling(receiving.fail):
                 done = receiving.run()
         landed = on.Landed(work.move, done.size, done.digest, done.wire_ms)

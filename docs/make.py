@@ -68,6 +68,7 @@ LIMITS = (
     ("size of a daemon's log before it is set aside as `.1`", "godwit.log", "ROTATE_AT", "B"),
     ("copies a node works on at once; more wait", "clientd.transfers", "THREADS", ""),
     ("moves from and to a node at once", "clientd.shipping", "SHIPS", ""),
+    ("open files that travel with one task", "godwit.ship.words", "CARRIED", ""),
     ("depth of folders in one copy", "godwit.bulk.words", "DEPTH", ""),
 )
 
@@ -199,7 +200,8 @@ PARTS: dict[str, Callable[[], str]] = {
         bulk.Answer, bulk.Finished, bulk.Failed,
     ),
     "ship": lambda: table_of(
-        ship.Board, ship.At, bulk.Block, bulk.Hole, ship.Mark, ship.Rest, ship.End,
+        ship.Board, ship.At, bulk.Block, bulk.Hole, ship.Mark, ship.Carry, ship.Carried,
+        ship.Rest, ship.End,
         ship.Marked, ship.Safe, bulk.Failed,
     ),
     "requests": lambda: table_of_union(op.Requests),

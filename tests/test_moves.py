@@ -17,7 +17,8 @@ MOVE, TASK, LEAVES = "m1", "aaaaaaaa", ("leaf",)
 LOG, IMAGE = "/logs/n1/aaaaaaaa.log", "/state/agent/moves/m1"
 FREEZE = m.Freeze(MOVE, TASK, 4, "web8:7", "ticket", LEAVES)
 RESERVE = m.Reserve(MOVE, task(TASK), 5, "ticket", LEAVES, b"source")
-START = do.StartShip(MOVE, "web8:7", "ticket", LEAVES, f"/logs/{TASK}")
+OWNER = do.Owner(TASK, "", b"")
+START = do.StartShip(MOVE, "web8:7", "ticket", LEAVES, f"/logs/{TASK}", OWNER)
 RESERVED = m.Standing(MOVE, TASK, 5, "reserved", port=99)
 
 
@@ -88,8 +89,8 @@ def test_a_ships_step_is_in_the_table_or_not_taken(stage: Stage, cause: Cause) -
 
 def test_a_freeze_streams_the_log_first_and_then_asks_the_keeper() -> None:
     driver = freezing()
-    assert driver.tell(orders.Shipping(MOVE, LOG, IMAGE, 70, 9)) == [
-        do.ShipImage(MOVE, IMAGE, 70, 9)
+    assert driver.tell(orders.Shipping(MOVE, LOG, IMAGE, 70, 9, (b"in", b"out"))) == [
+        do.ShipImage(MOVE, IMAGE, 70, 9, (b"in", b"out"))
     ]
     frozen = stands("frozen", 4, size=9, phases={"freeze": 1.0}, at=2.0, wall=3.0)
     assert driver.tell(frozen) == sent(
@@ -169,7 +170,7 @@ def test_a_reservation_is_the_keepers_and_then_said_with_its_port() -> None:
     assert driver.hear(RESERVE) == [ask]
     assert driver.tell(stands("reserved")) == [], "nobody can call yet"
     assert driver.hear(RESERVE) == [ask], "the keeper answers from its record"
-    wait = do.AwaitShip(MOVE, "ticket", LEAVES, LOG, IMAGE)
+    wait = do.AwaitShip(MOVE, "ticket", LEAVES, LOG, IMAGE, OWNER)
     assert driver.tell(orders.Landing(MOVE, LOG, IMAGE)) == [wait]
     assert driver.tell(orders.Landing(MOVE, LOG, IMAGE)) == []
     assert driver.hear(RESERVE) == []
@@ -259,10 +260,28 @@ def test_moves_of_several_tasks_do_not_mix() -> None:
     driver.hear(FREEZE)
     other = m.Freeze("m2", "bbbbbbbb", 1, "web9:7", "t2", LEAVES)
     assert driver.hear(other) == [
-        do.StartShip("m2", "web9:7", "t2", LEAVES, "/logs/bbbbbbbb")
+        do.StartShip(
+            "m2", "web9:7", "t2", LEAVES, "/logs/bbbbbbbb", do.Owner("bbbbbbbb", "", b"")
+        )
     ]
     assert driver(on.CaughtUp("m2")) == [do.Tell(orders.Freeze("m2", "bbbbbbbb", 1))]
     assert driver.agent.moves.ships[MOVE].stage is Stage.STREAMING
+
+
+def test_files_travel_only_with_a_task_below_the_files_folder() -> None:
+    for cwd, user, owner in (
+        (b"jobs/x", "ann", do.Owner(TASK, "ann", b"jobs/x")), (b"/srv/x", "ann", None),
+    ):
+        one = Task(Spec(TASK, (b"Copy",), cwd=cwd, user=user), Status.RUNNING, 7, log="/l")
+        driver = joined(one)
+        assert driver.hear(FREEZE) == [
+            do.StartShip(MOVE, "web8:7", "ticket", LEAVES, "/l", owner)
+        ]
+        driver = joined()
+        driver.hear(m.Reserve(MOVE, one, 5, "ticket", LEAVES))
+        assert driver.tell(orders.Landing(MOVE, LOG, IMAGE)) == [
+            do.AwaitShip(MOVE, "ticket", LEAVES, LOG, IMAGE, owner)
+        ]
 
 
 def test_a_launch_takes_its_source_along() -> None:

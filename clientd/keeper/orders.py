@@ -211,6 +211,8 @@ class Shipping(Word, frozen=True, tag="Shipping"):
     #: Bytes of either.
     log_size: int
     size: int
+    #: Files that the task has open, relative to its working directory, to be sent too.
+    files: tuple[bytes, ...] = ()
 
 
 Orders = (

@@ -4,7 +4,7 @@ Both ends block, and run in a thread of their own at each end of a connection.  
 while the task still runs; godwit.ship.words has the protocol.
 """
 
-from godwit.ship.receiving import Receiving, Shipped
-from godwit.ship.sending import Sending
+from godwit.ship.receiving import Quay, Receiving, Shipped
+from godwit.ship.sending import Sending, no_file
 
-__all__ = ["Receiving", "Sending", "Shipped"]
+__all__ = ["Quay", "Receiving", "Sending", "Shipped", "no_file"]

@@ -1,7 +1,8 @@
 """The destination's end of a ship.
 
 The source is not trusted: it can write into the two files it was given, no further than it said,
-and the snapshot counts as landed only when its digest is right and all is on the disk.
+and into new ones where the quay lets it; the snapshot counts as landed only when its digest is
+right and all is on the disk.
 """
 
 import hashlib
@@ -9,19 +10,25 @@ import os
 import socket
 import time
 from dataclasses import dataclass
+from typing import Any, Protocol
 
-from godwit.bulk.faults import fault
+from godwit.bulk import names
+from godwit.bulk.faults import fault, shown
 from godwit.bulk.link import Link
 from godwit.bulk.words import Block, Hole
 from godwit.errors import TransferError
 from godwit.ship.words import (
     CHUNK,
+    FILES,
+    FIRST,
     IMAGE,
     LIMIT,
     LOG,
     VERSION,
     At,
     Board,
+    Carried,
+    Carry,
     End,
     Mark,
     Marked,
@@ -45,6 +52,16 @@ class Shipped:
     wire_ms: float
 
 
+class Quay(Protocol):
+    """Where files of the task's working directory are put.  Raises TransferError."""
+
+    def stage(self, name: bytes) -> int:
+        """A descriptor of a new file, which has not that name yet; stays the quay's to close."""
+
+    def land(self, name: bytes, said: Carried) -> None:
+        """What was staged is complete and on the disk: it gets its name."""
+
+
 class _File:
     """One file that is written to."""
 
@@ -52,6 +69,9 @@ class _File:
         self.fd = fd
         self.name = name
         self.offset = 0
+        self.digest: Any = None
+        #: A carried file's end.
+        self.said: Carried | None = None
         #: Up to where the kernel was told to write.
         self._begun = 0
 
@@ -63,8 +83,19 @@ class _File:
         except OSError as err:
             raise fault(err, self.name) from err
         self.offset += done
+        if self.digest is not None:
+            self.digest.update(data)
         if self.offset - self._begun >= BEGIN:
             self.begin()
+
+    def restart(self) -> None:
+        """It is to come anew."""
+        try:
+            os.ftruncate(self.fd, 0)
+        except OSError as err:
+            raise fault(err, self.name) from err
+        self.offset = self._begun = 0
+        self.digest = hashlib.sha256()
 
     def begin(self) -> None:
         """What was written is to be on its way to the disk."""
@@ -82,18 +113,19 @@ class Receiving:
     """One ship: ``run``, then ``finish`` tells the source.
 
     The socket is blocking, plain or TLS; it and the descriptors of the two empty files ``log``
-    and ``image`` stay the caller's to close.  Everything raises TransferError; then ``fail``
-    tells the other end.
+    and ``image`` stay the caller's to close.  Without a ``quay`` only these two are taken.
+    Everything raises TransferError; then ``fail`` tells the other end.
     """
 
-    def __init__(self, sock: socket.socket, log: int, image: int):
+    def __init__(self, sock: socket.socket, log: int, image: int, quay: Quay | None = None):
         self._link = Link(sock, decode_from_source, LIMIT)
-        self._files = (_File(log, b"the task's log"), _File(image, b"the snapshot"))
+        self._files = [_File(log, b"the task's log"), _File(image, b"the snapshot")]
+        self._files[IMAGE].digest = hashlib.sha256()
+        self._quay = quay
         #: The one whose bytes come now.
         self._file: _File | None = None
         self._rest: Rest | None = None
         self._rest_at = 0.0
-        self._digest = hashlib.sha256()
         self._buffer = memoryview(bytearray(CHUNK))
 
     def run(self) -> Shipped:
@@ -126,12 +158,16 @@ class Receiving:
                 case Block(size=size):
                     self._block(size)
                 case Hole(size=size):
-                    self._expect(size).offset += size
+                    self._hole(size)
                 case At(file=number, offset=offset):
                     self._at(number, offset)
                 case Mark(number=number) if self._rest is None:
                     self._link.put(Marked(number))
                     self._link.flush()
+                case Carry(name=name, room=room):
+                    self._carry(name, room)
+                case Carried() as said if self._rest is not None:
+                    self._carried(said)
                 case Rest() as rest if self._rest is None:
                     self._rest, self._rest_at = rest, time.monotonic()
                     self._check_room(self._files[IMAGE], rest.size)
@@ -141,8 +177,14 @@ class Receiving:
                     raise _out_of_turn(f"{type(message).__name__} out of turn")
 
     def _at(self, number: int, offset: int) -> None:
-        """Both files are written from their beginning on, without a gap."""
+        """Each file is written from its beginning on, without a gap."""
+        if number >= len(self._files):
+            raise _out_of_turn("bytes of no file")
         file = self._files[number]
+        if file.said is not None:
+            raise _out_of_turn("bytes of a file that is complete")
+        if number >= FIRST and offset == 0:
+            file.restart()
         if offset != file.offset or (number == IMAGE and self._rest is None):
             raise _out_of_turn("it goes on where nothing is")
         self._file = file
@@ -153,7 +195,7 @@ class Receiving:
         if file is None:
             raise _out_of_turn("bytes of no file")
         most = 2**63 - 1
-        if self._rest is not None:
+        if self._rest is not None and file in self._files[:FIRST]:
             most = self._rest.size if file is self._files[IMAGE] else self._rest.log_size
         if file.offset + count > most:
             raise _out_of_turn("a file longer than it said")
@@ -165,9 +207,33 @@ class Receiving:
             data = self._buffer[:size]
             self._link.read_into(data)
             file.write(data)
-            if file is self._files[IMAGE]:
-                self._digest.update(data)
             size -= len(data)
+
+    def _hole(self, size: int) -> None:
+        file = self._expect(size)
+        if file is not self._files[LOG]:
+            raise _out_of_turn("a hole in another file than the log")
+        file.offset += size
+
+    def _carry(self, name: bytes, room: int) -> None:
+        names.parts(name)
+        if self._quay is None or len(self._files) >= FILES:
+            raise TransferError("too-many", f"{shown(name)}: is not taken here")
+        if any(file.name == name for file in self._files[FIRST:]):
+            raise _out_of_turn("a file of that name comes already")
+        file = _File(self._quay.stage(name), name)
+        self._files.append(file)
+        file.restart()
+        self._check_room(file, room)
+
+    def _carried(self, said: Carried) -> None:
+        if said.file >= len(self._files) or self._files[said.file].said is not None:
+            raise _out_of_turn("the end of no file")
+        file = self._files[said.file]
+        if (file.offset, file.digest.digest()) != (said.size, said.digest):
+            raise TransferError("digest", f"{shown(file.name)}: did not arrive as it was sent")
+        file.said = said
+        file.begin()
 
     def _check_room(self, file: _File, need: int) -> None:
         try:
@@ -177,21 +243,21 @@ class Receiving:
         free = disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)
         # Some network file systems say 0 blocks: they do not know.
         if disk.f_blocks and need > free:
-            text = f"{file.name.decode()} needs {need} bytes, {free} are free there"
+            text = f"{shown(file.name)} needs {need} bytes, {free} are free there"
             raise TransferError("no-space", text)
 
     def _check_complete(self, digest: bytes) -> Rest:
         rest = self._rest
         assert rest is not None
-        if [file.offset for file in self._files] != [rest.log_size, rest.size]:
+        if [file.offset for file in self._files[:FIRST]] != [rest.log_size, rest.size]:
             raise _out_of_turn("it ended before all had come")
-        if self._digest.digest() != digest:
+        if self._files[IMAGE].digest.digest() != digest:
             raise TransferError("digest", "the snapshot did not arrive as it was sent")
         return rest
 
     def _sync(self, rest: Rest) -> None:
-        """Both files onto the disk, at once."""
-        log, image = self._files
+        """All onto the disk; carried files get their names."""
+        log, image, *carried = self._files
         try:
             os.ftruncate(log.fd, rest.log_size)  # it may end with a hole
         except OSError as err:
@@ -199,6 +265,10 @@ class Receiving:
         image.begin()
         log.sync()
         image.sync()
+        for file in carried:
+            if file.said is not None and self._quay is not None:
+                file.sync()
+                self._quay.land(file.name, file.said)
 
 
 def _out_of_turn(what: str) -> TransferError:

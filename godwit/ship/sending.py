@@ -5,14 +5,18 @@ import hashlib
 import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from godwit.bulk.faults import shown
 from godwit.bulk.link import Link
 from godwit.bulk.summary import Progress, silent
 from godwit.bulk.words import Hole
 from godwit.errors import TransferError
+from godwit.ship.carrying import Carrying
 from godwit.ship.words import (
+    CARRIED,
     CHUNK,
+    FIRST,
     IMAGE,
     LIMIT,
     LOG,
@@ -20,6 +24,7 @@ from godwit.ship.words import (
     VERSION,
     At,
     Board,
+    Carry,
     End,
     Mark,
     Marked,
@@ -33,26 +38,41 @@ from godwit.wire.messages import Message
 CLOSE = 1024 * 1024
 
 
+def no_file(name: bytes) -> int:
+    """Opens nothing: of a task without files."""
+    raise TransferError("not-found", f"{shown(name)}: does not travel")
+
+
 class Sending:
-    """One ship: ``stream``, ``wait`` for the freeze, then ``finish``.
+    """One ship: ``carry`` and ``stream``, ``wait`` for the freeze, then ``finish``; ``close``.
 
     The socket is blocking, plain or TLS; it and ``log``, a descriptor, stay the caller's to
-    close.  Everything raises TransferError (then ``fail`` tells the other end) and OSError of
-    the files.
+    close.  ``opener`` opens files of the task's working directory, and raises TransferError for
+    those that do not travel.  Everything raises TransferError (then ``fail`` tells the other
+    end) and OSError of the files.
     """
 
-    def __init__(self, sock: socket.socket, log: int):
+    def __init__(self, sock: socket.socket, log: int, opener: Callable[[bytes], int] = no_file):
         self._sock = sock
+        self._opener = opener
+        self._carried: dict[bytes, Carrying] = {}
         self._link = Link(sock, decode_from_destination, LIMIT)
         self._log = log
         #: How much of the log was sent.
         self._offset = 0
         self._buffer = memoryview(bytearray(CHUNK))
 
-    def stream(self, progress: Progress) -> None:
-        """Sends the log, until the other end has written all but a last bit of it."""
-        found = os.fstat(self._log)
-        self._link.put(Board(VERSION, min(found.st_size, found.st_blocks * 512)))
+    def stream(self, progress: Progress, names: Iterable[bytes] = ()) -> None:
+        """Sends these files, and the log until the other end has written all but a last bit."""
+        self._link.put(Board(VERSION, _room(self._log)))
+        for name in names:
+            if carrying := self._carry(name):
+                try:
+                    self._bring(carrying)
+                except TransferError as err:
+                    if err.code != "changed":
+                        raise
+                    carrying.restart()  # the task is at it: once more when it stands still
         for number in range(1, ROUNDS + 1):
             size = os.fstat(self._log).st_size
             self._send_log(size, progress)
@@ -75,13 +95,20 @@ class Sending:
             if wake in (fd for fd, _ in poller.poll()):
                 return
 
-    def finish(self, image: int, log_size: int, size: int) -> str:
-        """Sends the log's tail and the snapshot, ``size`` bytes of the descriptor ``image``.
+    def finish(
+        self, image: int, log_size: int, size: int, names: Iterable[bytes] = ()
+    ) -> tuple[int, ...]:
+        """Sends the log's tail, these files as they are now, and the snapshot, ``size`` bytes of
+        the descriptor ``image``.
 
-        Returns its SHA-256, hex, when the other end has all on its disk.
+        Returns when the other end has all on its disk, with descriptors of the files that went.
         """
         self._link.put(Rest(log_size, size))
         self._send_log(log_size, silent)
+        carried = [carrying for name in names if (carrying := self._carry(name, again=True))]
+        for carrying in carried:
+            self._bring(carrying)
+            self._link.put(carrying.complete())
         digest = hashlib.sha256()
         self._link.put(At(IMAGE, 0))
         for piece in self._read(image, 0, size, "the snapshot"):
@@ -91,11 +118,47 @@ class Sending:
         self._link.flush()
         if self._link.get() != Safe():
             raise _out_of_turn()
-        return digest.hexdigest()
+        return tuple(carrying.fd for carrying in carried)
+
+    def close(self) -> None:
+        """Closes the files that were carried."""
+        for carrying in self._carried.values():
+            os.close(carrying.fd)
+        self._carried.clear()
 
     def fail(self, err: TransferError) -> TransferError:
         """Tells the other end; gives the better reason of the two."""
         return self._link.fail(err)
+
+    def _carry(self, name: bytes, again: bool = False) -> Carrying | None:
+        """The file of this name, if it travels; opened again when asked so, for the name may
+        be another file's by now."""
+        known = self._carried.get(name)
+        if known and not again:
+            return known
+        try:
+            fd = self._opener(name)
+        except TransferError:
+            return None
+        if known:
+            known.replace(fd)
+            return known
+        if len(self._carried) >= CARRIED:
+            os.close(fd)
+            raise TransferError("too-many", f"the task has over {CARRIED} files open")
+        carrying = self._carried[name] = Carrying(FIRST + len(self._carried), fd)
+        self._link.put(Carry(name, _room(fd)))
+        return carrying
+
+    def _bring(self, carrying: Carrying) -> None:
+        """What of a carried file is not sent yet, or has changed since."""
+        due = carrying.due(self._buffer)
+        if due or not carrying.sent:
+            self._link.put(At(carrying.number, due.start))
+        for piece in self._read(carrying.fd, due.start, due.stop, "a file of the task"):
+            self._link.put_block(piece)
+            carrying.add(piece)
+            self._listen()
 
     def _send_log(self, size: int, progress: Progress) -> None:
         """What of the log is not sent yet, up to ``size`` bytes."""
@@ -127,6 +190,12 @@ class Sending:
         message: Message | None = self._link.poll()
         if message is not None:
             raise _out_of_turn()
+
+
+def _room(fd: int) -> int:
+    """Bytes that a file takes on the disk, at most its size."""
+    found = os.fstat(fd)
+    return min(found.st_size, found.st_blocks * 512)
 
 
 def _extents(fd: int, offset: int, end: int) -> Iterator[tuple[int, int]]:

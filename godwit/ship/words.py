@@ -6,21 +6,24 @@
                                         <-       Marked 1: that is written
     At(LOG, ...), what came since, Mark 2  ->    ... until little comes in one round
                                         <-       Marked 2
+    Carry, At(2, 0), a file of the task's, ...
     (the task is frozen, its snapshot written)
     Rest, At(LOG, ...), the log's tail,
+    At(2, ...), what is new in that file, Carried, ...
     At(IMAGE, 0), the snapshot, End     ->
                                         <-       Safe: all of it is on the disk, and the same
 
 ``At`` says which file the bytes after it are of, and from which byte on.  They are any number of
-``Block`` (each followed by its raw bytes) and ``Hole``.  Either end may say ``Failed`` in place
-of any message; that ends the ship.
+``Block`` (each followed by its raw bytes) and, in the log, ``Hole``.  A carried file is begun anew
+by an ``At`` of offset 0; one that no ``Carried`` is said of is dropped.  Either end may say
+``Failed`` in place of any message; that ends the ship.
 """
 
 from typing import Annotated
 
 from msgspec import Meta
 
-from godwit.bulk.words import Block, Digest, Failed, Hole, Size
+from godwit.bulk.words import Block, Digest, Failed, Hole, Nanoseconds, Size
 from godwit.wire.messages import Decoder, Message
 
 #: Raised when an old peer could no longer understand a new one.
@@ -30,7 +33,10 @@ VERSION = 1
 LIMIT = 64 * 1024
 #: Numbers of the files of every ship.
 LOG, IMAGE = 0, 1
-FILES = 2
+#: Files of the task's working directory that travel with one move, at most, and the first's number.
+CARRIED = 64
+FIRST = 2
+FILES = FIRST + CARRIED
 #: Bytes of one block that this end sends; a peer may send up to godwit.bulk.words.BLOCK.
 CHUNK = 256 * 1024
 #: So many rounds at most, until a task that writes fast is frozen all the same.
@@ -51,6 +57,24 @@ class At(Message, frozen=True, tag="At"):
 
     file: Annotated[int, Meta(ge=0, lt=FILES)]
     offset: Size
+
+
+class Carry(Message, frozen=True, tag="Carry"):
+    """The next number is a file of the task's working directory; ``name`` is relative to it."""
+
+    name: Annotated[bytes, Meta(min_length=1, max_length=4096)]
+    #: What it takes on the source's disk now, bytes.
+    room: Size = 0
+
+
+class Carried(Message, frozen=True, tag="Carried"):
+    """This file is complete; ``digest`` is its SHA-256."""
+
+    file: Annotated[int, Meta(ge=FIRST, lt=FILES)]
+    size: Size
+    mode: Annotated[int, Meta(ge=0, le=0o777)]
+    mtime_ns: Nanoseconds
+    digest: Digest
 
 
 class Mark(Message, frozen=True, tag="Mark"):
@@ -80,5 +104,7 @@ class Safe(Message, frozen=True, tag="Safe"):
     """All of it is on the disk, and the snapshot is what was sent."""
 
 
-decode_from_source = Decoder(Board | At | Block | Hole | Mark | Rest | End | Failed)
+decode_from_source = Decoder(
+    Board | At | Block | Hole | Mark | Carry | Carried | Rest | End | Failed
+)
 decode_from_destination = Decoder(Marked | Safe | Failed)
