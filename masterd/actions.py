@@ -161,6 +161,19 @@ class KeepMove:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepSource:
+    """Record the source text of a Python program; ``digest`` is its sha256."""
+
+    digest: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DropSource:
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class KeepEvent:
     """Record a line of history, and write it to the daemon's log."""
 
@@ -206,5 +219,5 @@ class Stop:
 Action = (
     Send | Open | Close | Dial | Answer | KeepFact | KeepNode | DropNode | KeepTask | DropTask
     | KeepLeaves | KeepToken | DropToken | Admit | Deny | Hand | Renew | Adopt
-    | KeepMove | KeepEvent | Commit | DialBulk | Splice | DropBulk | Stop
+    | KeepMove | KeepSource | DropSource | KeepEvent | Commit | DialBulk | Splice | DropBulk | Stop
 )

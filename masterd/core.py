@@ -32,6 +32,8 @@ from masterd.waits import Waits
 
 #: Seconds a node has to end its tasks and itself: the keeper's grace and some more.
 DISMISS_S = 8.0
+#: Kinds of tasks that can be launched.
+KINDS = ("shell", "python")
 #: The code with which a node says that it knows no such task.
 NO_TASK = "no-task"
 #: The code with which a node says that a task is frozen for a move.
@@ -75,12 +77,12 @@ class Master:
             self.registry, self.history, self.admission, identity.master, chance.jitter,
             Upon(self.orders.lost, self._lost, self._left, self._replaced),
         )
-        self.launches = Launches(self.registry, chance.task_id)
+        #: Texts of Python programs by their digest.
+        self.sources: dict[str, bytes] = {}
+        self.launches = Launches(self.registry, chance.task_id, self.sources)
         self.follows = Follows(self.registry)
         self.waits = Waits(self.registry)
         self.copies = Copies(self.orders, self.admission.leaves, chance.ticket)
-        #: Texts of Python programs by their digest.
-        self.sources: dict[str, bytes] = {}
         self.moves = Moves(
             self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
             lambda task, node: self.follows.moved(task.id, node),
@@ -301,8 +303,15 @@ class Master:
     ) -> Iterator[do.Action]:
         if task not in node.tasks:
             return
+        digest = node.tasks[task].spec.digest
         self.registry.drop(task)
         yield do.DropTask(task)
+        if digest in self.sources and not any(
+            known.spec.digest == digest for n in self.registry.nodes.values()
+            for known in n.tasks.values()
+        ):
+            del self.sources[digest]
+            yield do.DropSource(digest)
         yield from self.launches.gone(node, task, code, text)
         yield from self.follows.forgotten(task, code, text)
         yield from self.waits.changed(task)
@@ -385,6 +394,12 @@ class Master:
             case op.ListMoves(about=about, limit=limit):
                 known = "" if not about else self._about(about)
                 yield do.Answer(operator, op.Moves(request.id, self.moves.listed(known, limit)))
+            case op.ListPrograms(nodes=nodes):
+                known_there = tuple(
+                    op.NodePrograms(node.name, node.programs)
+                    for node in self._nodes(nodes) if node.connected
+                )
+                yield do.Answer(operator, op.Programs(request.id, known_there))
             case op.ResolveMove():
                 yield from self.moves.resolve(operator, request)
             case op.AwaitTasks(tasks=tasks):
@@ -479,7 +494,10 @@ class Master:
             )
         if not request.argv:
             raise UsageError("there is no command to run", code="usage", exit_status=2)
-        size = sum(map(len, (*request.argv, *request.env.keys(), *request.env.values())))
+        if request.kind not in KINDS or (request.source and request.kind != "python"):
+            raise UsageError(f"no kind of task {request.kind!r}", code="usage", exit_status=2)
+        size = len(request.source)
+        size += sum(map(len, (*request.argv, *request.env.keys(), *request.env.values())))
         if size > MOST_BYTES:
             raise UsageError(
                 f"{size} bytes of command and environment are over the bound of {MOST_BYTES}",

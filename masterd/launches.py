@@ -5,6 +5,7 @@ whatever it hears.  So a launch that may be lost is sent again with the same ids
 next connection.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -45,9 +46,13 @@ class Launch:
 class Launches:
     """All launches that are not answered yet."""
 
-    def __init__(self, registry: Registry, new_id: Callable[[], str]):
+    def __init__(
+        self, registry: Registry, new_id: Callable[[], str], sources: dict[str, bytes]
+    ):
+        """``sources``: texts of Python programs by their digest, for as long as a task has it."""
         self._registry = registry
         self._new_id = new_id
+        self._sources = sources
         #: task id -> the launch that waits for it; the oldest launch first.
         self._waiting: dict[str, Launch] = {}
 
@@ -57,12 +62,17 @@ class Launches:
     ) -> Iterator[do.Action]:
         """Records and sends; ``streams`` gives a stream number for a task that is followed."""
         launch = Launch(operator, request, now + ANSWER_S)
+        digest = hashlib.sha256(request.source).hexdigest() if request.source else ""
         sends: list[do.Action] = []
         for node in nodes:
             if node.control is None:
                 launch.faults.append(op.Fault(node.name, "unreachable", unreachable(node)))
                 continue
-            template = self._template(request, node, wall)
+            if request.kind == "python" and request.kind not in node.can:
+                text = f"{node.name} cannot run {request.kind} tasks"
+                launch.faults.append(op.Fault(node.name, "cannot", text))
+                continue
+            template = self._template(request, node, wall, digest)
             ids = tuple(self._fresh_id() for _ in range(request.count))
             for index, task in enumerate(ids):
                 record = Task(replace(template, task=task, index=index))
@@ -73,17 +83,20 @@ class Launches:
             launch.waiting.update(ids)
             launch.sent[node.name] = node.control
             numbers = tuple(streams(task, node) for task in ids) if request.follow else ()
-            sends.append(do.Send(node.control, wire.Launch(template, ids, numbers)))
+            sends.append(do.Send(node.control, wire.Launch(template, ids, numbers, request.source)))
+        if digest and sends and digest not in self._sources:
+            self._sources[digest] = request.source
+            yield do.KeepSource(digest, request.source)
         yield do.Commit()
         yield from sends
         yield from self._answer_if_complete(launch)
 
     @staticmethod
-    def _template(request: op.Execute, node: Node, wall: float) -> Spec:
+    def _template(request: op.Execute, node: Node, wall: float, digest: str) -> Spec:
         return Spec(
-            task="", argv=request.argv, shell=request.shell, home=node.name, name=request.name,
-            cwd=request.cwd, env=request.env, user=request.user, oneoff=request.oneoff,
-            asked_at=wall, kind=request.kind,
+            task="", argv=request.argv, shell=request.shell, kind=request.kind, home=node.name,
+            name=request.name, cwd=request.cwd, env=request.env, user=request.user,
+            digest=digest, oneoff=request.oneoff, asked_at=wall,
         )
 
     def _fresh_id(self) -> str:
@@ -119,7 +132,8 @@ class Launches:
             if launch is None or task.id in node.reporting or node.control is None:
                 continue
             if launch.sent[node.name] != node.control:
-                yield do.Send(node.control, wire.Launch(task.spec, (task.id,)))
+                source = self._sources.get(task.spec.digest, b"")
+                yield do.Send(node.control, wire.Launch(task.spec, (task.id,), source=source))
 
     def _settle(self, task: str) -> Iterator[do.Action]:
         launch = self._waiting.pop(task)

@@ -93,6 +93,8 @@ class Node:
     can: tuple[str, ...] = ()
     lacks: dict[str, str] = field(default_factory=dict)
     system: str = ""
+    #: Python programs that it knows by name: what each takes and does.
+    programs: dict[str, str] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     #: Ids in the Report that is coming in.
     reporting: set[str] = field(default_factory=set)

@@ -130,6 +130,7 @@ class Server:
                 self._core.registry.put(where, kept_task.task)
             else:  # its node was deregistered
                 self._store.put(do.DropTask(kept_task.task.id))
+        self._core.sources.update(kept.sources)
         self._core.moves.load(kept.moves, self._loop.time())
 
     def _write_address(self, address: str) -> None:
@@ -294,6 +295,8 @@ class Server:
             case do.KeepNode() | do.DropNode() | do.KeepTask() | do.DropTask() | do.KeepFact():
                 self._store.put(action)
             case do.KeepLeaves() | do.KeepToken() | do.DropToken() | do.KeepMove():
+                self._store.put(action)
+            case do.KeepSource() | do.DropSource():
                 self._store.put(action)
             case do.Admit(asked) | do.Deny(asked):
                 if question := self._questions.get(asked):

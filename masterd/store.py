@@ -45,6 +45,9 @@ SCHEMA: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX moves_by_age ON moves (settled, begun);
     """,
+    """
+    CREATE TABLE sources (digest TEXT PRIMARY KEY, text BLOB NOT NULL) STRICT;
+    """,
 )
 #: Rows of history kept; older ones go, a tenth at a time.
 EVENTS_KEPT = 100_000
@@ -57,7 +60,7 @@ _DROP_MOVES = (
 
 Record = (
     do.KeepFact | do.KeepNode | do.DropNode | do.KeepLeaves | do.KeepToken | do.DropToken
-    | do.KeepTask | do.DropTask | do.KeepMove | do.KeepEvent
+    | do.KeepTask | do.DropTask | do.KeepMove | do.KeepSource | do.DropSource | do.KeepEvent
 )
 Callback = Callable[[], None]
 T = TypeVar("T")
@@ -76,6 +79,8 @@ class Kept(msgspec.Struct):
     #: All that are not settled, and the newest of the others; the oldest first.
     moves: list[Move]
     events: list[Event]
+    #: Texts of Python programs by their sha256.
+    sources: dict[str, bytes] = {}
 
 
 def _readable(rows: Iterable[tuple[Any, bytes]], kind: type[T]) -> Iterator[tuple[Any, T]]:
@@ -164,6 +169,7 @@ class Store:
             ],
             moves=[move for _, move in _readable(db.execute(moves), Move)],
             events=[event for _, event in _readable(db.execute(newest), Event)][::-1],
+            sources=dict(db.execute("SELECT digest, text FROM sources")),
         )
         self._thread.start()
         return kept
@@ -242,6 +248,10 @@ class Store:
                 run("INSERT OR REPLACE INTO moves VALUES (?, ?, ?, ?)", state)
                 if move.settled:
                     run(_DROP_MOVES)
+            case do.KeepSource(digest, text):
+                run("INSERT OR REPLACE INTO sources VALUES (?, ?)", (digest, text))
+            case do.DropSource(digest):
+                run("DELETE FROM sources WHERE digest = ?", (digest,))
             case do.KeepEvent(event):
                 seq = run("INSERT INTO events (record) VALUES (?)", (_encode(event),)).lastrowid
                 if seq and seq % (EVENTS_KEPT // 10) == 0:

@@ -18,7 +18,9 @@ PACKAGES = ("godwit", "clientd", "masterd")
 PURE = [
     "godwit.errors",
     "godwit.names",
+    "godwit.programs",
     "godwit.seldom",
+    "godwit.task.control",
     "godwit.task.lifecycle",
     "godwit.task.record",
     "godwit.wire.frames",
@@ -38,6 +40,7 @@ PURE = [
     "clientd.keeper.news",
     "clientd.keeper.orders",
     "clientd.keeper.records",
+    "clientd.keeper.zygote_words",
     "masterd.events",
     "masterd.actions",
     "masterd.admission",

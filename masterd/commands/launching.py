@@ -43,7 +43,11 @@ def execute(context: Context, given: Given) -> int:
       execute --shell all 'dmesg | tail -3 > /tmp/last'
       execute --wait -f -e LANG=C @web[1-4] make -j4
     """
-    request = _request(context, given)
+    return start(context, given, _request(context, given))
+
+
+def start(context: Context, given: Given, request: op.Execute) -> int:
+    """Has it started, and does what -f, --wait and --timeout say.  Raises UsageError."""
     timeout = asking.seconds(given["--timeout"], "--timeout")
     if timeout is not None and not given["--wait"]:
         raise asking.misuse("--timeout goes with --wait")
@@ -62,7 +66,7 @@ def _request(context: Context, given: Given) -> op.Execute:
         )
     return op.Execute(
         0, given["NODES"], argv=tuple(map(os.fsencode, words)), shell=given["--shell"],
-        cwd=os.fsencode(given["--cwd"] or ""), env=_environment(context, given["--env"]),
+        cwd=os.fsencode(given["--cwd"] or ""), env=environment(context, given["--env"]),
         name=given["--name"] or "", user=given["--user"] or "",
         count=asking.whole(given["--count"], "--count", least=1), follow=given["--follow"],
     )
@@ -82,7 +86,7 @@ def _program(words: list[str]) -> list[str]:
     return words
 
 
-def _environment(context: Context, given: Sequence[str]) -> dict[bytes, bytes]:
+def environment(context: Context, given: Sequence[str]) -> dict[bytes, bytes]:
     """NAME=VALUE as it is, NAME from the environment here.  Raises UsageError."""
     found = {}
     for each in given:

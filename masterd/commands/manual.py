@@ -27,7 +27,7 @@ Data is on stdout, everything else on stderr; numbers are exact, and what is not
 ```text
 list        {"nodes": [{"name", "address", "state", "load": {...}, "can": [...], "lacks": {...},
                         "system", "silent_s", "tasks": [TASK]}]}
-pid, execute, kill, sKill, signal, pause, resume, wait
+pid, execute, run, kill, sKill, signal, pause, resume, wait
             {"tasks": [TASK]}
 getrusage   {"nodes": [{"name", "children": {"utime_s", "stime_s", "maxrss_bytes", ...}}],
              "tasks": [{"task", "utime_s", "stime_s", "maxrss_bytes", "minflt", "majflt",
@@ -36,6 +36,7 @@ inspect     {"tasks": [TASK with "argv", "cwd", "env", "usage", "events", "moves
 move, transfer, resolve
             {"move": MOVE}; {"moves": [MOVE]} when several tasks were to move
 moves       {"moves": [MOVE]}
+programs    {"programs": [{"name", "takes", "does", "nodes": [...]}]}
 events      {"events": [{"at", "level", "text", "node", "task"}]}
 logs        {"task", "node", "line"}                                      a line each
 copy        {"copied": {"size", "files", "path", "warnings"}}

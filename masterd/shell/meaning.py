@@ -57,7 +57,7 @@ def meaning(line: str) -> Meaning:
 
 def _older(line: str) -> Meaning | None:
     """What a line that begins with no command means, if it has an older form of one."""
-    if older.TO not in line and older.FROM not in line:
+    if not any(sign in line for sign in older.SIGNS):
         return None
     typed = split(line)
     words = older.today([word.value for word in typed])

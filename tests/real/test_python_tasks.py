@@ -3,6 +3,8 @@
 import hashlib
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from clientd.keeper import orders
 from godwit.task.lifecycle import Status
 from godwit.task.record import Task
+from tests.real.cluster import Cluster, eventually
 from tests.real.keeping import Keeping
 
 SOURCE = b"""
@@ -187,3 +190,47 @@ def test_a_node_that_stops_ends_what_has_not_begun(tmp_path: Path) -> None:
         with (tmp_path / "fifo").open("w"):
             keeping.agent.send(orders.Stop(end_tasks=True))
             assert keeping.agent.word(orders.Rejected).task == task
+
+
+# ---- from the command line ---------------------------------------------------------------------
+
+
+def test_programs_run_from_the_command_line(tmp_path: Path) -> None:
+    with Cluster(tmp_path) as cluster:
+        ran = cluster.godwit("run", "-f", "--wait", "all", "CountProcess", "2", "0")
+        assert ran.returncode == 0
+        assert sorted(line.split()[-1] for line in ran.stdout.splitlines()) == sorted("001122")
+
+        (tmp_path / "countdown.py").write_bytes(SOURCE)
+        task = cluster.json("run", "--json", "node2", f"{tmp_path}/countdown.py:Ticker")["tasks"][0]
+        assert (task["kind"], task["command"]) == ("python", "countdown.py:Ticker")
+        assert cluster.godwit("kill", task["task"]).returncode == 0
+        assert cluster.godwit("wait", task["task"]).returncode == 128 + signal.SIGINT
+
+        refused = cluster.godwit("run", "node1", "CountProces", "2")
+        assert refused.returncode == 1
+        assert refused.stderr == (
+            "node1: Job creation failed: program not found: did you mean CountProcess?\n"
+        )
+        asked = cluster.godwit("run", "--wait", "-q", "node1", input="CountProcess 1 0\n")
+        assert asked.returncode == 0, asked.stderr
+
+        names = [each["name"] for each in cluster.json("programs", "--json")["programs"]]
+        assert names == ["CopyProcess", "CountProcess", "Factorial", "GrepProcess", "StatProcess"]
+
+
+def test_a_source_outlives_the_master_and_goes_with_its_last_task(tmp_path: Path) -> None:
+    (tmp_path / "t.py").write_bytes(SOURCE)
+    with Cluster(tmp_path, nodes=("node1",)) as cluster:
+        (task,) = cluster.json("run", "--json", "node1", f"{tmp_path}/t.py:Ticker")["tasks"]
+        cluster.kill_master()
+        cluster.restart_master()
+        cluster.wait_up("node1")
+        assert stored(cluster) == [DIGEST]
+        assert cluster.godwit("remove", task["task"]).returncode == 0
+        eventually(lambda: stored(cluster) == [], "end of the source")
+
+
+def stored(cluster: Cluster) -> list[str]:
+    with closing(sqlite3.connect(f"{cluster.state}/master.db")) as db:
+        return [digest for (digest,) in db.execute("SELECT digest FROM sources")]
