@@ -15,7 +15,6 @@ import argparse
 import os
 import pickle
 import socket
-import ssl
 import statistics
 import sys
 import tempfile
@@ -170,7 +169,7 @@ def report(cluster: Moving, client: Client, given: argparse.Namespace, program: 
 
     words = ("--count", "50", "node1", "CountProcess", "9999999", "0.05")
     shown = cluster.json("run", "--json", *words)
-    tasks = [str(one["id"]) for one in shown["tasks"]]
+    tasks = [str(one["task"]) for one in shown["tasks"]]
     rates = [all_at_once(client, tasks, ("node2", "node1")[i % 2]) for i in range(4)]
     print(f"50 tasks at once: {statistics.median(rates):.0f} moves/s")
 

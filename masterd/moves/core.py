@@ -39,6 +39,8 @@ MOST_EACH = 64
 #: Moves that have settled and are still shown.
 KEPT = 1000
 
+#: Kind of task -> what a node says that it can, if it can move those.
+WAYS = {"python": "python"}
 CANNOT = "only Python programs, started by `run`, can move"
 
 Verdict = Literal["commit", "abort", "resume", "finish", "end"]
@@ -129,11 +131,13 @@ class Moves:
         for node in (source, target):
             if not node.connected:
                 raise UsageError(unreachable(node), code="unreachable")
-        if task.spec.kind not in target.can:
-            raise UsageError(
-                f"a {task.spec.kind} task cannot move to {target.name}", code="kind",
-                hint=target.lacks.get(task.spec.kind, CANNOT),
-            )
+        way = WAYS.get(task.spec.kind, "")
+        for node in (source, target):
+            if way not in node.can:
+                raise UsageError(
+                    f"a {task.spec.kind} task cannot move from {source.name} to {target.name}",
+                    code="kind", hint=node.lacks.get(way, CANNOT),
+                )
 
     def _start_waiting(self) -> Iterator[do.Action]:
         """Begins the moves for which both nodes have room."""

@@ -23,7 +23,7 @@ class Moving(Cluster):
 
     def run(self, node: str, *words: str) -> str:
         """The id of a Python task that has begun."""
-        return str(self.json("run", "--json", node, *words)["tasks"][0]["id"])
+        return str(self.json("run", "--json", node, *words)["tasks"][0]["task"])
 
     def counting(self, node: str = "node1", count: int = 10**9) -> str:
         """A task that counts, and has begun to."""

@@ -38,26 +38,28 @@ def test_a_task_moves_there_and_back_with_its_log(pair: Moving) -> None:
 
 
 def test_its_end_after_a_move_is_the_kernels(pair: Moving) -> None:
-    task = pair.run("node1", "CountProcess", "800", PAUSE)
+    task = pair.run("node1", "CountProcess", "6000", PAUSE)
     pair.move(task, "node2")
     assert pair.godwit("wait", "--timeout", "60", task).returncode == 0
-    assert pair.numbers("node2", task) == list(range(801))
-    usage = pair.json("getrusage", "--json", task)["tasks"][0]["usage"]
-    assert usage["utime_s"] > 0
+    assert pair.numbers("node2", task) == list(range(6001))
+    (used,) = pair.json("getrusage", "--json", task)["tasks"]
+    assert used["utime_s"] + used["stime_s"] > 0
 
 
 def test_a_follower_sees_every_number_once_across_moves(pair: Moving) -> None:
-    task = pair.run("node1", "CountProcess", "1500", PAUSE)
+    task = pair.counting()
     follower = pair.begin("logs", "-f", task)
     for target in ("node2", "node1", "node2"):
         pair.move(task, target)
+    pair.goes_on("node2", task)
+    assert pair.godwit("kill", task).returncode == 0
     out, err = follower.communicate(timeout=60)
-    assert [int(line) for line in out.split()] == list(range(1501)), err
+    assert [int(line) for line in out.split()] == pair.numbers("node2", task), err
 
 
 def test_what_cannot_move_is_refused_in_one_line(pair: Moving) -> None:
     task = pair.counting()
-    shell = str(pair.launch("node1", "sleep", "60")["id"])
+    shell = str(pair.launch("node1", "sleep", "60")["task"])
     for words, reason in (
         ((task, "node1"), "is on node1 already"),
         ((task, "node3"), "node3"),
@@ -124,7 +126,7 @@ def test_what_cannot_travel_is_named_and_the_task_goes_on(pair: Moving, tmp_path
 
 def test_fifty_tasks_move_at_once_and_none_is_lost(pair: Moving) -> None:
     shown = pair.json("run", "--json", "--count", "50", "node1", "CountProcess", "9999999", "0.01")
-    tasks = [str(task["id"]) for task in shown["tasks"]]
+    tasks = [str(task["task"]) for task in shown["tasks"]]
     done = pair.json("move", "--json", *tasks, "node2")["moves"]
     assert [move["result"] for move in done] == ["done"] * 50
     for task in tasks:
@@ -157,6 +159,7 @@ WRITES = {
     "node1": (Part.FREEZING, Part.FROZEN, Part.FINISHING, Part.FINISHED),
     "node2": (Part.RESERVED, Part.PREPARED, Part.CONSUMED, Part.RUNNING),
 }
+WHEN = ("before", "after")
 
 
 @pytest.mark.timeout(300)
@@ -165,7 +168,8 @@ def test_a_keeper_killed_at_any_write_of_a_move_leaves_one_copy(
     tmp_path: Path, side: str
 ) -> None:
     with Moving(tmp_path) as cluster:
-        for name in [f"move.{p.value}.{when}" for p in WRITES[side] for when in ("before", "after")]:
+        names = [f"move.{part.value}.{when}" for part in WRITES[side] for when in WHEN]
+        for name in names:
             task = cluster.counting()
             cluster.kill_node(side)
             cluster.failpoint = f"{name}:kill"
