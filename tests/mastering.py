@@ -164,9 +164,13 @@ class FakeNode:
         self.agent = "run"
         self.control = 0
         self.stream = 0
+        self.can: tuple[str, ...] = ("shell", "python")
 
     def hello(self, channel: on.Channel = "control") -> m.Hello:
-        return m.Hello(m.VERSION, self.name, self.identity, self.agent, channel, can=("shell",))
+        return m.Hello(
+            m.VERSION, self.name, self.identity, self.agent, channel, can=self.can,
+            programs={"P": "X: does"},
+        )
 
     def join(self, channel: on.Channel = "control") -> list[do.Action]:
         link = self.world.link()

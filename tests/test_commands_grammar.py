@@ -176,7 +176,7 @@ def test_the_json_of_a_program_is_not_ours() -> None:
     ("lst", "list"), ("ilst", "list"), ("lsit", "list"),
     ("exeucte", "execute"), ("kil", "kill"), ("skil", "skill"),
     ("getrusge", "getrusage"), ("trasnfer", "transfer"), ("mvoe", "move"), ("why", None),
-    ("run", None),
+    ("rnu", "run"),
     ("ls", None), ("uname", None), ("xyzzy", None), ("", None),
 ])
 def test_a_slip_is_close_to_one_command(word: str, near: str | None) -> None:

@@ -1,5 +1,7 @@
 """From Execute to tasks that run, each started once: as the master's core sees it."""
 
+import hashlib
+
 import pytest
 
 from godwit.task.lifecycle import Status
@@ -173,6 +175,67 @@ def test_a_report_cut_in_the_middle_forgets_nothing() -> None:
     node.join()
     node.say(m.Report((task("aaaaaaaa"),)))
     assert set(world.core.registry.where) == {"aaaaaaaa"}
+
+
+SOURCE = b"class T: ..."
+DIGEST = hashlib.sha256(SOURCE).hexdigest()
+
+
+def test_a_python_task_goes_out_with_its_source_which_is_kept_first() -> None:
+    world = Mastering()
+    node = world.node()
+    world.ask(op.Execute(5, "n1", (b"t.py:T", b"1"), kind="python", source=SOURCE))
+    assert [type(action) for action in world.last] == [
+        do.KeepTask, do.KeepSource, do.Commit, do.Send
+    ]
+    assert world.last[1] == do.KeepSource(DIGEST, SOURCE)
+    (sent,) = world.sends(m.Launch)
+    assert (sent.spec.kind, sent.spec.digest, sent.source) == ("python", DIGEST, SOURCE)
+    world.ask(op.Execute(6, "n1", (b"t.py:T", b"2"), kind="python", source=SOURCE))
+    assert not [a for a in world.last if isinstance(a, do.KeepSource)]
+    assert do.DropSource(DIGEST) not in node.say(m.Rejected((ONE,), "usage", "usage: T"))
+    assert do.DropSource(DIGEST) in node.say(m.Rejected((TWO,), "usage", "usage: T"))
+
+
+def test_a_python_task_that_the_node_did_not_get_is_sent_again_with_its_source() -> None:
+    world = Mastering()
+    node = world.node()
+    world.ask(op.Execute(5, "n1", (b"t.py:T",), kind="python", source=SOURCE))
+    node.cut()
+    node.join()
+    node.say(m.Report(()))
+    (again,) = world.sends(m.Launch)
+    assert again.tasks == (ONE,) and again.source == SOURCE
+
+
+def test_a_node_that_cannot_run_python_is_a_fault() -> None:
+    world = Mastering()
+    node = world.node()
+    node.cut()
+    node.can = ("shell",)
+    node.join()
+    node.say(m.Report(()))
+    world.ask(op.Execute(5, "n1", (b"CountProcess", b"1"), kind="python"))
+    assert answer(world).faults == (op.Fault("n1", "cannot", "n1 cannot run python tasks"),)
+
+
+@pytest.mark.parametrize("request_", [
+    op.Execute(5, "n1", (b"x",), kind="criu"), op.Execute(5, "n1", (b"x",), source=b"x"),
+    op.Execute(5, "n1", (b"x",), kind="python", source=bytes(MOST_BYTES)),
+])
+def test_a_launch_of_no_kind_is_refused(request_: op.Execute) -> None:
+    world = Mastering()
+    world.node()
+    world.ask(request_)
+    assert isinstance(world.replies()[-1], op.Problem) and not world.sends(m.Launch)
+
+
+def test_programs_are_what_connected_nodes_say() -> None:
+    world = Mastering()
+    world.node()
+    world.node("n2").cut()
+    world.ask(op.ListPrograms(5))
+    assert world.replies()[-1] == op.Programs(5, (op.NodePrograms("n1", {"P": "X: does"}),))
 
 
 def test_silent_nodes_are_not_waited_for_and_what_they_started_counts() -> None:

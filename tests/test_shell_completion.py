@@ -24,7 +24,7 @@ SCENE = Scene(
 OFFERS: dict[str, list[str]] = {
     "exec": ["execute "],
     "  exec": ["execute "],
-    "p": ["pid ", "pause "],
+    "p": ["pid ", "programs ", "pause "],
     "nosuch": [],
     "uname -": [],
     "'ex": [],
@@ -83,6 +83,9 @@ OFFERS: dict[str, list[str]] = {
     "copy notes.txt node1: ": [],
     "remove node": ["node1:", "node2:"],
     "remove old": ["old00000 "],
+    "run node1 Co": ["CopyProcess ", "CountProcess "],
+    "run node1 ne": [],
+    "run --c": ["--count ", "--cwd "],
     "help exe": ["execute "],
     "h exe": ["execute "],
 }

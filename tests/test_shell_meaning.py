@@ -35,6 +35,11 @@ MEANINGS: dict[str, Meaning] = {
     "k3f -toLocation node1 -x node2": Mistake(f"{FORM}; nothing was run"),
     "grep -r -toLocation .": Remote("grep -r -toLocation .", "grep"),
     "k3f -toLocations x": Remote("k3f -toLocations x", "k3f"),
+    "CountProcess 5 0.1 -location node1": Words(["run", "--", "node1", "CountProcess", "5", "0.1"]),
+    "./t.py:T 'a b' -location node1": Words(["run", "--", "node1", "./t.py:T", "a b"]),
+    "mod:Class -location 'node 1'": Words(["run", "--", "node 1", "mod:Class"]),
+    "CountProcess 5 -location": Remote("CountProcess 5 -location", "CountProcess"),
+    "find . -location node1": Remote("find . -location node1", "find"),
     "\udcff\udcfe": Remote("\udcff\udcfe", "\udcff\udcfe"),
     "list \udcff": Words(["list", "\udcff"]),
 }

@@ -44,11 +44,13 @@ def test_everything_put_is_there_at_the_next_start(path: Path) -> None:
     keep(
         path, do.KeepFact("master", "m"), do.KeepNode("n1", "id", "h", 5),
         do.KeepLeaves("n1", ("ab", "cd")), do.KeepToken("id", "digest", 3, 1e9, "n1"),
-        do.KeepTask("n1", TASK), do.KeepEvent(EVENT),
+        do.KeepTask("n1", TASK), do.KeepEvent(EVENT), do.KeepSource("ab", b"text"),
+        do.KeepSource("cd", b"gone"), do.DropSource("cd"),
     )
     assert kept(path) == Kept(
         {"master": "m"}, [do.KeepNode("n1", "id", "h", 5)], [do.KeepLeaves("n1", ("ab", "cd"))],
-        [do.KeepToken("id", "digest", 3, 1e9, "n1")], [do.KeepTask("n1", TASK)], [EVENT],
+        [do.KeepToken("id", "digest", 3, 1e9, "n1")], [do.KeepTask("n1", TASK)], [], [EVENT],
+        {"ab": b"text"},
     )
     assert path.stat().st_mode & 0o777 == 0o600
 

@@ -71,7 +71,7 @@ def _import(module: str, program: str) -> ModuleType:
         raise TaskError("import", f"{program}: {in_one_line(err)}") from err
     except (TypeError, ValueError):
         raise TaskError(NOT_FOUND, f"{NO_SUCH}: {module!r} is no name of a module") from None
-    except Exception as err:  # whatever its author wrote
+    except (Exception, SystemExit) as err:  # whatever its author wrote
         raise TaskError("import", f"{program}: {in_one_line(err)}") from err
 
 
@@ -135,7 +135,7 @@ def _execute(called: str, file: str, source: bytes, program: str) -> ModuleType:
     linecache.cache[file] = (len(source), None, text.splitlines(keepends=True), file)
     try:
         exec(compile(source, file, "exec", dont_inherit=True), vars(module))
-    except Exception as err:
+    except (Exception, SystemExit) as err:
         del sys.modules[called]
         raise TaskError("import", f"{program}: {in_one_line(err)}") from err
     return module
@@ -164,7 +164,7 @@ def construct(program: Program, words: Sequence[str]) -> Migratable:
         raise TaskError(
             "refused", f"{program.name}: {where}{err.strerror or in_one_line(err)}"
         ) from err
-    except Exception as err:  # whatever its author wrote
+    except (Exception, SystemExit) as err:  # whatever its author wrote
         raise TaskError("constructor", f"{program.name}: {in_one_line(err)}") from err
 
 

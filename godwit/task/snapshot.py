@@ -35,7 +35,7 @@ VALUES: dict[str, frozenset[str]] = {
     module: frozenset(names.split())
     for module, names in {
         "builtins": "bytearray bytes complex frozenset list dict set tuple object range slice "
-                    "int float bool str type NotImplementedType ellipsis",
+                    "int float bool str type Ellipsis NotImplemented",
         "array": "array _array_reconstructor",
         "collections": "Counter OrderedDict defaultdict deque",
         "copyreg": "_reconstructor __newobj__ __newobj_ex__",

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from godwit.programs import PROGRAMS
 from godwit.task.lifecycle import Status
 from godwit.task.record import signal_name
 from godwit.wire.operations import NodeView
@@ -144,6 +145,14 @@ def _files(at: At) -> Iterable[str]:
     return at.scene.files(at.value)
 
 
+def _programs(at: At) -> Iterable[str]:
+    return PROGRAMS
+
+
+def _sources(at: At) -> list[str]:
+    return [path for path in at.scene.files(at.value) if path.endswith((".py", "/"))]
+
+
 def _signals(at: At) -> list[str]:
     names = [signal_name(number) for number in sorted(signal.Signals) if number < signal.SIGRTMIN]
     return names if at.value.startswith("SIG") else [name.removeprefix("SIG") for name in names]
@@ -168,6 +177,7 @@ def _formats(at: At) -> Iterable[str]:
 #: By the argument's name in the usage.  One that is not here is the user's own (CMD, HOST, ...).
 ARGUMENTS: dict[str, tuple[Offer, ...]] = {
     "NODE": (_one_node,),
+    "PROGRAM": (_programs, _sources),
     "NODES": (_nodes,),
     "FROM": (_one_node,),
     "TO": (_one_node,),

@@ -129,3 +129,16 @@ def test_a_file_of_commands_is_a_batch(cluster: Cluster) -> None:
     for text in ("only on node1", "node1 is done", "node2 is done", "removed node2:hosts"):
         assert text in done.stdout
     assert done.stdout.count("only on") == 1
+
+
+@pytest.mark.parametrize(("program", "words", "last"), [
+    ("countdown.py:Countdown", ["2"], "0"), ("primes.py:Primes", ["30"], "29"),
+    ("words.py:Words", ["book", "words"], "3 words"),
+])
+def test_an_example_of_a_task_runs(
+    cluster: Cluster, program: str, words: list[str], last: str
+) -> None:
+    (cluster.top / "node1" / "files" / "book").write_text("to be or to\n")
+    done = cluster.godwit("run", "-f", "--wait", "node1", str(EXAMPLES / program), *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == last

@@ -39,6 +39,8 @@ class StoodStill:
     at: float
     wall: float
     phases: dict[str, float]
+    #: That it has open, relative to its working directory, and that are to travel with it.
+    files: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

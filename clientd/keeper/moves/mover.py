@@ -7,7 +7,7 @@ on the disk before the next action is begun, and when it cannot be written, no o
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import assert_never
@@ -241,11 +241,13 @@ class Mover:
             self._guest_said(task, guest, word)
             return True
         match word:
-            case control.Written(move, size, ms, at, wall):
+            case control.Written(move, size, ms, at, wall, files):
                 begun = self._freezing.pop(task, at)
                 log_size = os.stat(self._register.tasks[task].log).st_size
                 phases = {"freeze": max(0.0, (at - begun) * 1e3), "snapshot": ms}
-                self.handle(do.StoodStill(move, size, log_size, at, wall, phases))
+                self.handle(do.StoodStill(
+                    move, size, log_size, at, wall, phases, travelling(files)
+                ))
             case control.Synced(move, _, ms):
                 self.handle(do.Synced(move, {"sync": ms}))
             case control.Thawed():
@@ -336,3 +338,9 @@ class Mover:
             if there is not None and there.start_ticks == ticks:
                 return Root(record.task, pid, ticks, False)
         return None
+
+
+def travelling(files: Iterable[control.OpenFile]) -> tuple[bytes, ...]:
+    """Those below the task's working directory; what is elsewhere must be at the destination."""
+    paths = dict.fromkeys(os.path.normpath(os.fsencode(file.path)) for file in files)
+    return tuple(path for path in paths if path[:1] != b"/" and path.split(b"/")[0] != b"..")
