@@ -39,6 +39,8 @@ class StoodStill:
     at: float
     wall: float
     phases: dict[str, float]
+    #: Files that it has open, relative to its working directory.
+    files: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

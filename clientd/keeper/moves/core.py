@@ -270,7 +270,7 @@ class Moves:
         ))
         task = self._ledger.tasks[record.task]
         yield do.Tell(orders.Shipping(
-            record.move, task.log, record.image, event.log_size, event.size
+            record.move, task.log, record.image, event.log_size, event.size, event.files
         ))
 
     def _synced(self, move: str, phases: dict[str, float]) -> Iterator[do.Action]:

@@ -241,11 +241,12 @@ class Mover:
             self._guest_said(task, guest, word)
             return True
         match word:
-            case control.Written(move, size, ms, at, wall):
+            case control.Written(move, size, ms, at, wall, files):
                 begun = self._freezing.pop(task, at)
                 log_size = os.stat(self._register.tasks[task].log).st_size
                 phases = {"freeze": max(0.0, (at - begun) * 1e3), "snapshot": ms}
-                self.handle(do.StoodStill(move, size, log_size, at, wall, phases))
+                names = tuple({os.fsencode(os.path.normpath(file.path)) for file in files})
+                self.handle(do.StoodStill(move, size, log_size, at, wall, phases, names))
             case control.Synced(move, _, ms):
                 self.handle(do.Synced(move, {"sync": ms}))
             case control.Thawed():
