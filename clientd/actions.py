@@ -144,7 +144,8 @@ class Owner:
 class StartShip:
     """Call ``address`` and stream a move's log there; answered by CaughtUp or ShipFailed.
 
-    ``files`` of the working directory are streamed too, unless there is no ``owner``.
+    Files of the working directory that the process ``pid`` has open are streamed too, and
+    ``files``, unless there is no ``owner``: those that ShipImage names are spared the time then.
     """
 
     move: str
@@ -153,6 +154,7 @@ class StartShip:
     leaves: tuple[str, ...]
     log: str
     owner: Owner | None = None
+    pid: int | None = None
     files: tuple[bytes, ...] = ()
 
 

@@ -25,8 +25,9 @@ from clientd.openat2 import openat2
 from godwit.bulk import names
 from godwit.bulk.ends import FOLDER, READ
 from godwit.bulk.faults import naming, shown
+from godwit.bulk.staging import Leftovers
 from godwit.errors import TransferError
-from godwit.ship.words import Carried
+from godwit.ship.words import CARRIED, Carried
 
 #: The extended attribute with the mark.
 MARK = b"user.godwit.moved"
@@ -50,6 +51,19 @@ class Luggage:
     owner: Owner
     _staged: dict[bytes, _Staged] = field(default_factory=dict)
 
+    def opened_by(self, pid: int | None) -> list[bytes]:
+        """At the source: what this process has open in the working directory, as far as can be
+        seen, and no more than travels; none for None."""
+        top = os.path.realpath(os.path.join(self.base, self.owner.folder)) + b"/"
+        found = set()
+        with contextlib.suppress(OSError):  # it has ended
+            for fd in os.listdir(b"/proc/%d/fd" % (pid or 0)):
+                with contextlib.suppress(OSError):  # it has closed it
+                    link = os.readlink(b"/proc/%d/fd/%b" % (pid or 0, fd))
+                    if link.startswith(top):
+                        found.add(link.removeprefix(top))
+        return sorted(found)[:CARRIED]
+
     def open(self, name: bytes) -> int:
         """At the source: a descriptor to read.  Raises TransferError for what does not travel."""
         with naming(name), acting_as(self.owner.user):
@@ -70,6 +84,7 @@ class Luggage:
         """At the destination: a new file that has not its name yet, to write to."""
         with naming(name), acting_as(self.owner.user):
             folder, last = self._enter(name)
+            Leftovers().sweep((last,), folder, last)
             temporary = names.named_partial(last, secrets.token_hex(8))
             try:
                 fd = os.open(

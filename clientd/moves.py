@@ -161,7 +161,7 @@ class Moves:
             self.ships[message.move] = ship
             yield do.StartShip(
                 message.move, message.address, message.ticket, message.leaves, task.log,
-                owner_of(task),
+                owner_of(task), task.pid,
             )
 
     # ---- the keeper ------------------------------------------------------------------------

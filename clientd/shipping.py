@@ -209,7 +209,8 @@ class Shipping:
             luggage = Luggage(self._files, start.owner) if start.owner else None
             sending = ship.Sending(work.link, log, luggage.open if luggage else ship.no_file)
             with contextlib.closing(sending), _telling(sending.fail):
-                sending.stream(partial(self._progress, work), start.files)
+                names = {*start.files, *(luggage.opened_by(start.pid) if luggage else ())}
+                sending.stream(partial(self._progress, work), names)
                 self._later(partial(self._say, work, on.CaughtUp(work.move)))
                 sending.wait(work.wake)
                 rest = work.image

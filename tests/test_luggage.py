@@ -13,7 +13,7 @@ import pytest
 from clientd import actions as do
 from clientd import events as on
 from clientd.fsuser import acting_as
-from clientd.luggage import MARK
+from clientd.luggage import MARK, Luggage
 from godwit.errors import TransferError
 from tests.certificates import Issuer
 from tests.test_shipping import MIB, TICKET, Node
@@ -31,6 +31,8 @@ class Pair:
     nodes: tuple[Node, Node]
     owner: do.Owner = OWNER
     number: int = 0
+    #: The process that is the task.
+    pid: int | None = None
 
     def work(self, node: int) -> Path:
         return self.nodes[node].top / "work"
@@ -50,7 +52,7 @@ class Pair:
         port = (await there.next(on.ShipAwaited, move)).port
         here.shipping.send(do.StartShip(
             move, f"127.0.0.1:{port}", TICKET, (there.leaf,), str(here.files(move)[0]),
-            self.owner, files,
+            self.owner, self.pid, files,
         ))
         await here.next(on.CaughtUp, move)
         return move
@@ -166,6 +168,33 @@ def test_files_opened_late_come_and_those_closed_meanwhile_do_not(tmp_path: Path
         await pair.nodes[1].next(on.Landed, move)
         await pair.over()
         assert listing(pair.work(1)) == ["kept", "late"]
+
+    run(scene, tmp_path)
+
+
+def test_what_a_process_has_open_there_is_found(tmp_path: Path) -> None:
+    (tmp_path / "work" / "a").mkdir(parents=True)
+    luggage = Luggage(os.fsencode(tmp_path), OWNER)
+    with (
+        (tmp_path / "work" / "a" / "in").open("w"), (tmp_path / "work" / "out").open("w"),
+        (tmp_path / "outside").open("w"),
+    ):
+        assert luggage.opened_by(os.getpid()) == [b"a/in", b"out"]
+    assert luggage.opened_by(os.getpid()) == luggage.opened_by(None) == []
+
+
+def test_what_the_task_has_open_is_there_before_the_freeze(tmp_path: Path) -> None:
+    async def scene(pair: Pair) -> None:
+        with (pair.work(0) / "in").open("w") as file:
+            file.write("some input")
+            file.flush()
+            pair.pid = os.getpid()
+            move = await pair.begin(())
+            (staged,) = pair.work(1).iterdir()
+            assert staged.read_text() == "some input"
+            pair.freeze(move, (b"in",))
+            await pair.nodes[1].next(on.Landed, move)
+        assert (pair.work(1) / "in").read_text() == "some input"
 
     run(scene, tmp_path)
 

@@ -18,7 +18,7 @@ LOG, IMAGE = "/logs/n1/aaaaaaaa.log", "/state/agent/moves/m1"
 FREEZE = m.Freeze(MOVE, TASK, 4, "web8:7", "ticket", LEAVES)
 RESERVE = m.Reserve(MOVE, task(TASK), 5, "ticket", LEAVES, b"source")
 OWNER = do.Owner(TASK, "", b"")
-START = do.StartShip(MOVE, "web8:7", "ticket", LEAVES, f"/logs/{TASK}", OWNER)
+START = do.StartShip(MOVE, "web8:7", "ticket", LEAVES, f"/logs/{TASK}", OWNER, 7)
 RESERVED = m.Standing(MOVE, TASK, 5, "reserved", port=99)
 
 
@@ -261,7 +261,7 @@ def test_moves_of_several_tasks_do_not_mix() -> None:
     other = m.Freeze("m2", "bbbbbbbb", 1, "web9:7", "t2", LEAVES)
     assert driver.hear(other) == [
         do.StartShip(
-            "m2", "web9:7", "t2", LEAVES, "/logs/bbbbbbbb", do.Owner("bbbbbbbb", "", b"")
+            "m2", "web9:7", "t2", LEAVES, "/logs/bbbbbbbb", do.Owner("bbbbbbbb", "", b""), 7
         )
     ]
     assert driver(on.CaughtUp("m2")) == [do.Tell(orders.Freeze("m2", "bbbbbbbb", 1))]
@@ -275,7 +275,7 @@ def test_files_travel_only_with_a_task_below_the_files_folder() -> None:
         one = Task(Spec(TASK, (b"Copy",), cwd=cwd, user=user), Status.RUNNING, 7, log="/l")
         driver = joined(one)
         assert driver.hear(FREEZE) == [
-            do.StartShip(MOVE, "web8:7", "ticket", LEAVES, "/l", owner)
+            do.StartShip(MOVE, "web8:7", "ticket", LEAVES, "/l", owner, 7)
         ]
         driver = joined()
         driver.hear(m.Reserve(MOVE, one, 5, "ticket", LEAVES))

@@ -34,6 +34,10 @@ class Moving(Cluster):
     def log_of(self, node: str, task: str) -> Path:
         return self.top / "logs" / node / f"{task}.log"
 
+    def files(self, node: str) -> Path:
+        """The working directory of tasks there that were given none."""
+        return self.top / node / "files"
+
     def numbers(self, node: str, task: str) -> list[int]:
         """What it has counted, as its log at the node has it."""
         try:

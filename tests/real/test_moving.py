@@ -183,3 +183,27 @@ def test_a_keeper_killed_at_any_write_of_a_move_leaves_one_copy(
             where = cluster.settle(task)
             cluster.goes_on(where, task)
             assert cluster.godwit("sKill", task).returncode == 0
+
+
+def test_the_files_that_a_task_has_open_travel_with_it(pair: Moving) -> None:
+    here, there = (pair.files(node) for node in ("node1", "node2"))
+    lines = [f"line {number}" for number in range(400_000)]
+    (here / "in").write_text("\n".join(lines) + "\n")
+    task = pair.run("node1", "CopyProcess", "sig", "in", "./out")
+    eventually(lambda: (here / "out").exists(), "it copies")
+    for target in ("node2", "node1", "node2"):
+        pair.move(task, target)
+    assert pair.godwit("wait", "--timeout", "90", task).returncode == 0
+    copied = [f"{number} sig {line}" for number, line in enumerate(lines, 1)]
+    assert (there / "out").read_text().splitlines() == copied
+    assert (there / "in").read_bytes() == (here / "in").read_bytes()
+    assert len((here / "out").read_text().splitlines()) < len(copied), "it moved on its way"
+
+
+def test_a_move_that_would_replace_anothers_file_is_refused(pair: Moving) -> None:
+    (pair.files("node2") / "out").write_text("precious")
+    task = pair.run("node1", "StatProcess", "1000", "out")
+    refused = pair.godwit("move", task, "node2")
+    assert refused.returncode == 1 and "out: another file" in refused.stderr, refused.stderr
+    assert pair.settle(task) == "node1"
+    assert (pair.files("node2") / "out").read_text() == "precious"
