@@ -56,12 +56,14 @@ class Births:
         self.ended = ended
         self.forget = forget
         self._pass_on = pass_on
-        self.state = os.path.dirname(os.fsdecode(tools.spawner.place.files))
-        self.sources = Sources(os.path.join(self.state, "sources"))
+        state = os.path.dirname(os.fsdecode(tools.spawner.place.files))
+        #: The agent's folder.
+        self.agent = os.path.join(state, "agent")
+        self.sources = Sources(os.path.join(state, "sources"))
         self._launches: dict[str, _Launch] = {}
         self._guests: dict[str, tuple[Spec, bytes]] = {}
         self.runners = Runners(
-            tools.loop, tools.register.log, os.path.join(self.state, "run"),
+            tools.loop, tools.register.log, os.path.join(state, "run"),
             tools.spawner.place.mark, tools.others, self._told,
         )
 
@@ -233,7 +235,7 @@ class Births:
     def _give_to_agent(self, log: int) -> None:
         """Whoever the agent runs as."""
         try:
-            owner = os.stat(os.path.join(self.state, "agent"))
+            owner = os.stat(self.agent)
         except FileNotFoundError:
             return
         if owner.st_uid != os.geteuid():

@@ -4,40 +4,26 @@ Events are taken one after the other, and each event's actions in their order: a
 on the disk before the next action is begun, and when it cannot be written, no other is.
 """
 
-import os
-import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from os import unlink
 from typing import assert_never
 
 from clientd.keeper import processes
 from clientd.keeper.births import Births
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves.core import Moves
+from clientd.keeper.moves.pickled import Pickled
 from clientd.keeper.moves.table import Part
+from clientd.keeper.moves.ways import Images, Way
 from clientd.keeper.records import Moved
 from clientd.keeper.register import code_of
-from clientd.keeper.runners import Born, Gone, Told, Unborn
 from clientd.keeper.tools import Tools
-from clientd.keeper.watch import Root, Watch, usage
+from clientd.keeper.watch import Root, Watch
 from godwit import failpoint
 from godwit.errors import TaskError
-from godwit.task import control
 from godwit.task.record import Task
-
-#: Seconds that a thawed copy has for its first step before the move is told of without it.
-FIRST_STEP_S = 0.02
-
-
-@dataclass(slots=True)
-class Guest:
-    """A copy that was born for a move, and is no task of this node's yet."""
-
-    move: str
-    pid: int = 0
-    start_ticks: int = 0
 
 
 class Mover:
@@ -46,22 +32,18 @@ class Mover:
     def __init__(self, tools: Tools, watch: Watch, births: Births):
         self._register = tools.register
         self._containment = tools.containment
-        self._loop = tools.loop
         self._watch = watch
         self._births = births
-        self._runners = births.runners
-        #: Of the images, which the agent writes and reads.
-        self._images = os.path.join(births.state, "agent", "moves")
-        self._core = Moves(tools.register.ledger, tools.boot, self._images)
+        self._images = Images(births.agent)
+        self._core = Moves(tools.register.ledger, tools.boot, self._images.folder)
         self._boot = tools.boot
-        self._guests: dict[str, Guest] = {}
-        #: task -> when it was told to freeze, CLOCK_MONOTONIC.
-        self._freezing: dict[str, float] = {}
-        #: task -> the Thawed of a copy whose first step has not been heard of.
-        self._thawed: dict[str, control.Thawed] = {}
+        self._pickled = Pickled(tools, watch, births, self._images, self.handle)
+        self._ways: dict[str, Way] = {"python": self._pickled}
         self._events: deque[do.Event] = deque()
         self._busy = False
         self.standings = self._core.standings
+        #: What runners say.
+        self.told = self._pickled.told
 
     # ---- events ----------------------------------------------------------------------------
 
@@ -122,21 +104,17 @@ class Mover:
         why = f" ({record.text})" if record.text else ""
         self._register.say(f"move {record.part.value}", f"{record.task} ({record.move}){why}")
         if record.pid is not None and record.part in (Part.CONSUMED, Part.RESUMING):
-            self._settle_in(record)
+            self._way(record.task, record.move).settle_in(record)
         return True
 
-    def _settle_in(self, record: Moved) -> None:
-        """The copy is this node's task from now on, watched as any."""
-        guest = self._guests.pop(record.task, None)
-        if guest is None:
-            return
-        ended = self._runners.hand_over(record.task)
-        root = Root(record.task, guest.pid, guest.start_ticks, True)
-        if ended is None:
-            self._watch.add(root)
-        else:
-            status, used = ended
-            self._births.ended(root, status, usage(used))
+    def _way(self, task: str, move: str = "") -> Way:
+        """By the kind of the task, which is here, or comes by this move."""
+        known = self._register.tasks.get(task)
+        if known is None:
+            known = self._register.ledger.moves[move].incoming
+        assert known is not None
+        return self._ways[known.spec.kind]
+
 
     # ---- actions ---------------------------------------------------------------------------
 
@@ -144,81 +122,31 @@ class Mover:
         match action:
             case do.Tell(word):
                 self._register.tell(word)
-            case do.Birth():
-                self._birth(action)
-            case do.FreezeCopy():
-                self._freeze(action)
-            case do.LoadCopy():
-                self._load(action)
-            case do.Thaw(move, task):
-                self._reach(task)
-                self._runners.say(task, control.Thaw(move))
-            case do.KillCopy(move, task):
-                self._kill(move, task)
-            case do.DropFiles(move, task, log):
-                self._drop_files(move, task, log)
-            case do.ForgetTask(task):
-                self._births.forget(task)
+            case do.Birth(move, task, fresh):
+                if fresh:
+                    self._images.make(move)
+                self._ways[task.spec.kind].birth(action)
+            case do.FreezeCopy(move, task_id):
+                self._images.make(move)
+                self._way(task_id).freeze(action)
+            case do.LoadCopy(move, task_id):
+                record = self._register.ledger.moves[move]
+                self._way(task_id, move).load(action, record)
+            case do.Thaw(move, task_id):
+                self._way(task_id, move).thaw(move, task_id)
+            case do.KillCopy(move, task_id):
+                self._kill(move, task_id)
+            case do.DropFiles(move, task_id, log):
+                self._drop_files(move, task_id, log)
+            case do.ForgetTask(task_id):
+                self._births.forget(task_id)
             case do.Note():
                 raise AssertionError("a Note is put on record by _note")
             case _:
                 assert_never(action)
 
-    def _image(self, move: str) -> str:
-        return os.path.join(self._images, move)
-
-    def _birth(self, action: do.Birth) -> None:
-        task = action.task.id
-        if action.fresh:
-            os.close(self._new_image(action.move))
-        self._guests[task] = Guest(action.move)
-        try:
-            self._births.guest(action.task.spec, action.source, fresh=action.fresh)
-        except TaskError:
-            self._guests.pop(task, None)
-            raise
-
-    def _new_image(self, move: str) -> int:
-        """Open for writing, and empty.  Raises OSError."""
-        os.makedirs(self._images, 0o700, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self._image(move), flags, 0o600)
-        owner = os.stat(self._images)
-        if owner.st_uid != os.geteuid():
-            os.fchown(fd, owner.st_uid, owner.st_gid)
-        return fd
-
-    def _freeze(self, action: do.FreezeCopy) -> None:
-        self._reach(action.task)
-        fd = self._new_image(action.move)
-        try:
-            self._freezing[action.task] = time.monotonic()
-            self._runners.say(action.task, control.Freeze(action.move), fd)
-        finally:
-            os.close(fd)
-
-    def _reach(self, task: str) -> None:
-        """A runner that an earlier keeper had born is connected to.  Raises TaskError."""
-        if not self._runners.holds(task):
-            self._runners.connect(task)
-
-    def _load(self, action: do.LoadCopy) -> None:
-        record = self._register.ledger.moves[action.move]
-        spec = (record.incoming or self._register.tasks[action.task]).spec
-        fd = os.open(action.image, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            program = spec.argv[0].decode("utf-8", "surrogateescape")
-            word = control.Load(action.move, program, spec.digest, action.size)
-            self._runners.say(action.task, word, fd)
-        finally:
-            os.close(fd)
-
     def _kill(self, move: str, task: str) -> None:
-        guest = self._guests.get(task)
-        if guest is not None and guest.move == move:
-            del self._guests[task]
-            self._runners.end(task)
-            self._containment.discard(task)
+        if any(way.discard(move, task) for way in self._ways.values()):
             self._events.append(do.Gone(move))
         elif task in self._watch.roots and self.of_task(task) is not None:
             self._containment.kill(self._register.tasks[task], True)
@@ -226,69 +154,12 @@ class Mover:
             self._events.append(do.Gone(move))
 
     def _drop_files(self, move: str, task: str, log: bool) -> None:
-        with suppress(FileNotFoundError):
-            os.unlink(self._image(move))
+        self._images.drop(move)
+        for way in self._ways.values():
+            way.drop(move)
         if log and task not in self._register.tasks:
             with suppress(FileNotFoundError):
-                os.unlink(self._births.log_path(task))
-
-    # ---- what runners say ------------------------------------------------------------------
-
-    def told(self, task: str, word: Told) -> bool:
-        """False: this word is of no move's."""
-        guest = self._guests.get(task)
-        if guest is not None:
-            self._guest_said(task, guest, word)
-            return True
-        match word:
-            case control.Written(move, size, ms, at, wall, files):
-                begun = self._freezing.pop(task, at)
-                log_size = os.stat(self._register.tasks[task].log).st_size
-                phases = {"freeze": max(0.0, (at - begun) * 1e3), "snapshot": ms}
-                self.handle(do.StoodStill(
-                    move, size, log_size, at, wall, phases, travelling(files)
-                ))
-            case control.Synced(move, _, ms):
-                self.handle(do.Synced(move, {"sync": ms}))
-            case control.Thawed():
-                self._thawed[task] = word
-                self._loop.alarm(f"step {task}", FIRST_STEP_S, lambda: self._went_on(task, None))
-            case control.Stepped():
-                self._loop.silence(f"step {task}")
-                self._went_on(task, word)
-            case control.Failed(code, text, move) if move:
-                self.handle(do.Failed(move, code, text))
-            case _:
-                return False
-        return True
-
-    def _went_on(self, task: str, step: control.Stepped | None) -> None:
-        thawed = self._thawed.pop(task, None)
-        if thawed is None:
-            return
-        first = step or thawed
-        phases = {"first_output": (first.at - thawed.at) * 1e3} if step else {}
-        self.handle(do.WentOn(thawed.move, first.at, first.wall, phases))
-
-    def _guest_said(self, task: str, guest: Guest, word: Told) -> None:
-        match word:
-            case Born(pid):
-                process = processes.look(pid)
-                guest.pid, guest.start_ticks = pid, process.start_ticks if process else 0
-                self._births.prepare(task)
-            case control.Prepared():
-                self.handle(do.Warm(guest.move, self._births.log_path(task)))
-            case control.Loaded(move, ms):
-                self.handle(do.Loaded(move, guest.pid, guest.start_ticks, {"restore": ms}))
-            case Unborn(code, text):
-                self._guests.pop(task, None)
-                self.handle(do.Failed(guest.move, code, text))
-            case control.Failed(code, text):
-                self.handle(do.Failed(guest.move, code, text))
-            case Gone():
-                self._guests.pop(task, None)
-                self._containment.discard(task)
-                self.handle(do.Gone(guest.move))
+                unlink(self._births.log_path(task))
 
     # ---- ends ------------------------------------------------------------------------------
 
@@ -297,9 +168,7 @@ class Mover:
         record = self.of_task(root.task)
         if record is None:
             return False
-        self._freezing.pop(root.task, None)
-        self._thawed.pop(root.task, None)
-        self._runners.drop(root.task)
+        self._way(root.task, record.move).ended(root.task)
         kept = record.part in (Part.FROZEN, Part.FINISHING)
         self.handle(do.Gone(record.move))
         if record.part is Part.FINISHING:
@@ -339,8 +208,3 @@ class Mover:
                 return Root(record.task, pid, ticks, False)
         return None
 
-
-def travelling(files: Iterable[control.OpenFile]) -> tuple[bytes, ...]:
-    """Those below the task's working directory; what is elsewhere must be at the destination."""
-    paths = dict.fromkeys(os.path.normpath(os.fsencode(file.path)) for file in files)
-    return tuple(path for path in paths if path[:1] != b"/" and path.split(b"/")[0] != b"..")

@@ -1,0 +1,78 @@
+"""The ways in which a copy can be frozen, born, loaded and thawed: one for each kind of task."""
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from clientd.keeper.moves import actions as do
+from clientd.keeper.records import Moved
+
+#: Takes what came of it, and does not act on it before the call that it was told in has returned.
+Hear = Callable[[do.Event], None]
+
+
+class Way(Protocol):
+    """What comes of each call is told as the event that actions.py names with its action.
+
+    Each may raise TaskError or OSError: then nothing has come of it, and no event follows.
+    """
+
+    def birth(self, action: do.Birth) -> None:
+        """Makes an empty copy.  Its image's file is there."""
+
+    def freeze(self, action: do.FreezeCopy) -> None:
+        """Its image's file is there, and empty."""
+
+    def load(self, action: do.LoadCopy, record: Moved) -> None: ...
+
+    def thaw(self, move: str, task: str) -> None: ...
+
+    def discard(self, move: str, task: str) -> bool:
+        """Ends a copy that has not run here; false when there is none of that move."""
+
+    def settle_in(self, record: Moved) -> None:
+        """The copy is this node's task from now on: it is watched as any."""
+
+    def ended(self, task: str) -> None:
+        """The process of a task that moves has ended: nothing more is heard of it."""
+
+    def drop(self, move: str) -> None:
+        """What was kept of the move beside its image is not needed any more."""
+
+
+class Images:
+    """The files that snapshots are in, each called by its move.
+
+    The agent reads and writes them, whoever it runs as: they are the owner's of its folder.
+    """
+
+    def __init__(self, agent: str):
+        """``agent``: the agent's folder."""
+        self._agent = agent
+        self.folder = os.path.join(agent, "moves")
+
+    def path(self, move: str) -> str:
+        return os.path.join(self.folder, move)
+
+    def make(self, move: str) -> None:
+        """An empty one.  Raises OSError; FileExistsError when it is there."""
+        if not os.path.isdir(self.folder):
+            os.makedirs(self.folder, 0o700)
+            self._give(self.folder)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self.path(move), flags, 0o600)
+        os.close(fd)
+        self._give(self.path(move))
+
+    def _give(self, path: str) -> None:
+        owner = os.stat(self._agent)
+        if owner.st_uid != os.geteuid():
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+    def open(self, move: str, flags: int) -> int:
+        """Raises OSError."""
+        return os.open(self.path(move), flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def drop(self, move: str) -> None:
+        if os.path.lexists(self.path(move)):
+            os.unlink(self.path(move))
