@@ -7,6 +7,7 @@ committed.  The task counts; what it says is kept in one list for the whole worl
 comes twice is a second copy, or a state that ran twice.
 """
 
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -616,12 +617,10 @@ def brief(event: do.Event) -> str:
 
 def move(world: World, target: str) -> None:
     """An operator asks for a move; that it may be refused is as well."""
-    try:
+    with contextlib.suppress(UsageError):
         world.master.handle(on.Asked(
             OPERATOR, op.MoveTask(len(world.master.answers) + 1, TASK, target)
         ))
-    except UsageError:
-        pass
 
 
 def settled(world: World) -> bool:
