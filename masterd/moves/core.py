@@ -39,6 +39,9 @@ MOST_EACH = 64
 #: Moves that have settled and are still shown.
 KEPT = 1000
 
+#: What a node that waits for a verdict says.
+WAITING = ("frozen", "reserved", "prepared")
+
 CANNOT = "only Python programs, started by `run`, can move"
 
 Verdict = Literal["commit", "abort", "resume", "finish", "end"]
@@ -142,13 +145,17 @@ class Moves:
             if flight not in self._queue:
                 for name in (flight.move.source, flight.move.target):
                     busy[name] = busy.get(name, 0) + 1
-        for flight in list(self._queue):
+        ready = []
+        for flight in self._queue:
             names = (flight.move.source, flight.move.target)
             if all(busy.get(name, 0) < MOST_EACH for name in names):
-                self._queue.remove(flight)
+                ready.append(flight)
                 for name in names:
                     busy[name] = busy.get(name, 0) + 1
-                yield from self._reserve(flight)
+        # All are off the queue before any is begun: one that ends at once comes here again.
+        self._queue = [flight for flight in self._queue if flight not in ready]
+        for flight in ready:
+            yield from self._reserve(flight)
 
     def _reserve(self, flight: Flight) -> Iterator[do.Action]:
         move = flight.move
@@ -161,8 +168,8 @@ class Moves:
             return
         yield do.Send(target.control, wire.Reserve(
             move.id, task, move.epoch + 1, flight.ticket, self._leaves.get(move.source, ()),
-            self._sources.get(task.spec.digest, b""),
-        ))
+            self._sources.get(task.spec.digest, b""), move.source,
+        ), recorded=True)
 
     def _task(self, move: Move) -> Task | None:
         node = self._registry.where.get(move.task)
@@ -179,7 +186,7 @@ class Moves:
         move = flight.move
         if standing.task != move.task or node.name not in (move.source, move.target):
             return
-        if flight.due < float("inf") and move.state is State.INTENT:
+        if move.state is State.INTENT and flight.marks:  # else an earlier master's: it ends now
             flight.due = self._now + QUIET_S
         if node.name == move.target:
             yield from self._target_said(flight, node, standing)
@@ -191,8 +198,9 @@ class Moves:
     ) -> Iterator[do.Action]:
         move = flight.move
         match standing.state, move.state:
-            case "reserved", State.INTENT if not flight.freezing:
-                yield from self._freeze(flight, node, standing.port)
+            case "reserved", State.INTENT:
+                if flight.marks and not flight.freezing:
+                    yield from self._freeze(flight, node, standing.port)
             case "refused", State.INTENT:
                 yield from self._abort(
                     flight, standing.code, f"{node.name}: {standing.text}", owing=(move.source,)
@@ -200,8 +208,8 @@ class Moves:
             case "prepared", State.INTENT:
                 flight.prepared = standing
                 yield from self._commit_if_voted(flight)
-            case "prepared", _:
-                yield from self._tell_verdict(flight, node.name)
+            case ("reserved" | "prepared"), _:
+                yield from self._repeat(flight, node.name)
             case ("refused" | "discarded" | "unfrozen"), (State.ABORTED | State.REVERTED):
                 yield from self._settle(flight, node.name)
             case "running", State.COMMITTED:
@@ -218,7 +226,7 @@ class Moves:
             case "lost", State.COMMITTED:
                 yield from self._hold(flight, f"{node.name} may have run it: {standing.text}")
             case ("lost" | "running"), State.REVERTED:
-                yield from self._tell_verdict(flight, node.name)
+                yield from self._repeat(flight, node.name)
 
     def _source_said(self, flight: Flight, standing: wire.Standing) -> Iterator[do.Action]:
         move = flight.move
@@ -235,7 +243,7 @@ class Moves:
                 flight.frozen = standing
                 yield from self._commit_if_voted(flight)
             case "frozen", _:
-                yield from self._tell_verdict(flight, move.source)
+                yield from self._repeat(flight, move.source)
             case "unfrozen", State.INTENT:
                 yield from self._abort(
                     flight, standing.code or "refused", standing.text, owing=(move.target,)
@@ -255,9 +263,9 @@ class Moves:
         past = self.past.get(standing.move)
         if node.control is None:
             return
-        if past is not None:
+        if past is not None and node.name in (past.source, past.target):
             verdict = _verdict(past, node.name)
-            if verdict and standing.state in ("frozen", "prepared", "lost"):
+            if verdict and standing.state in WAITING:
                 yield do.Send(node.control, wire.Verdict(
                     past.id, past.task, past.owner_epoch, verdict
                 ))
@@ -279,14 +287,14 @@ class Moves:
         flight.mark("freeze", self._now)
         yield do.Send(source.control, wire.Freeze(
             move.id, move.task, move.epoch, join_address(target.peer_host, port), flight.ticket,
-            self._leaves.get(move.target, ()),
+            self._leaves.get(move.target, ()), move.target,
         ))
 
     # ---- verdicts --------------------------------------------------------------------------
 
     def _commit_if_voted(self, flight: Flight) -> Iterator[do.Action]:
         """The commit point: the move and the task's owner, in one durable write."""
-        if flight.frozen is None or flight.prepared is None:
+        if flight.frozen is None or flight.prepared is None or not flight.marks:
             return
         move, task = flight.move, self._task(flight.move)
         source, target = (self._registry.nodes[n] for n in (move.source, move.target))
@@ -295,22 +303,26 @@ class Moves:
             return
         flight.mark("voted", self._now)
         committed = replace(move, state=advance(move.state, Cause.VOTED), owing=(move.target,))
-        yield from self._give(task, target, committed.owner_epoch)
-        yield from self._record(flight, committed)
+        given = self._give(task, target, committed.owner_epoch)
+        yield from self._record(flight, committed, given)
         flight.mark("committed", self._now)
         yield from self._tell_verdict(flight, move.target)
 
-    def _give(self, task: Task, node: Node, epoch: int) -> Iterator[do.Action]:
-        """The owner's record: compared by who asks, set here."""
+    def _give(self, task: Task, node: Node, epoch: int) -> Task:
+        """The owner's record: compared by who asks, set here, recorded with the move."""
         given = replace(task, spec=replace(task.spec, epoch=epoch), status=Status.FROZEN)
         self._registry.give(node, given)
-        yield do.KeepTask(node.name, given)
+        return given
 
-    def _record(self, flight: Flight, move: Move) -> Iterator[do.Action]:
-        """Durable before anything that follows."""
+    def _record(
+        self, flight: Flight, move: Move, given: Task | None = None
+    ) -> Iterator[do.Action]:
+        """Durable before anything that follows; the task's owner, if it changes, in one write
+        with the move: either alone would end the only copy as one that is out of date."""
         flight.move = move
         flight.due = self._now + REPEAT_S
-        yield do.KeepMove(move)
+        owner = self._registry.where[move.task].name if given is not None else ""
+        yield do.KeepMove(move, owner, given)
         yield do.Commit()
 
     def _abort(
@@ -345,12 +357,11 @@ class Moves:
             move, state=advance(move.state, Cause.RENOUNCED), code=code, reason=reason,
             owing=owing, ended_at=self._wall,
         )
-        if task is not None:
-            source = self._registry.nodes[move.source]
-            yield from self._give(task, source, reverted.owner_epoch)
+        source = self._registry.nodes.get(move.source)
+        given = self._give(task, source, reverted.owner_epoch) if task and source else None
         self._release(flight)
         flight.mark("decided", self._now)
-        yield from self._record(flight, reverted)
+        yield from self._record(flight, reverted, given)
         yield from self._note("warning", f"{move.task} goes back to {move.source}: {reason}", move)
         for name in owing:
             yield from self._tell_verdict(flight, name)
@@ -372,14 +383,23 @@ class Moves:
         yield from self._placed(flight)
 
     def _tell_verdict(self, flight: Flight, name: str) -> Iterator[do.Action]:
-        """Repeats to a node what is on record, if it concerns it."""
+        """Tells a node what is on record, if it concerns it.
+
+        An abort is also true without a record: a master that starts aborts what has no verdict.
+        """
         node = self._registry.nodes.get(name)
         verdict = _verdict(flight.move, name)
         if node is not None and node.control is not None and verdict:
             move = flight.move
-            yield do.Send(node.control, wire.Verdict(
-                move.id, move.task, move.owner_epoch, verdict
-            ))
+            yield do.Send(
+                node.control, wire.Verdict(move.id, move.task, move.owner_epoch, verdict),
+                recorded=verdict != "abort",
+            )
+
+    def _repeat(self, flight: Flight, name: str) -> Iterator[do.Action]:
+        """The record may still be on its way to the disk: this must not overtake it."""
+        yield do.Commit()
+        yield from self._tell_verdict(flight, name)
 
     # ---- held ------------------------------------------------------------------------------
 
@@ -504,7 +524,7 @@ class Moves:
         """A node is back, and its pid map whole: it hears again what it may have missed."""
         for flight in list(self._flights.values()):
             if node.name in (flight.move.source, flight.move.target):
-                yield from self._tell_verdict(flight, node.name)
+                yield from self._repeat(flight, node.name)
 
     def left(self, node: Node) -> Iterator[do.Action]:
         """A node is no node of ours any more: nothing is waited for from it."""
@@ -558,17 +578,17 @@ class Moves:
                 case State.INTENT:
                     yield from self._abort(flight, "timeout", self._silence(flight))
                 case State.COMMITTED:
-                    yield from self._tell_verdict(flight, flight.move.target)
+                    yield from self._repeat(flight, flight.move.target)
                     flight.mark("committed", self._now)  # by an earlier master
                     if self._now >= flight.marks["committed"] + HELD_S:
                         yield from self._hold(flight, self._silent_target(flight.move))
                 case State.RAN:
-                    yield from self._tell_verdict(flight, flight.move.source)
+                    yield from self._repeat(flight, flight.move.source)
                     if self._now >= flight.marks.get("ran", 0.0) + PATIENCE_S:
                         yield from self._answer(flight)
                 case _:
                     for name in flight.move.owing:
-                        yield from self._tell_verdict(flight, name)
+                        yield from self._repeat(flight, name)
                     if self._now >= flight.marks.get("decided", 0.0) + PATIENCE_S:
                         yield from self._answer(flight)
 
@@ -607,7 +627,8 @@ def _verdict(move: Move, name: str) -> Verdict | None:
         case State.COMMITTED:
             return None if at_source else "commit"
         case State.RAN | State.DONE:
-            return "finish" if at_source else None
+            # One that was resolved by hand may have a destination that has not heard of it.
+            return "finish" if at_source else "commit"
         case State.REVERTED:
             return "resume" if at_source else "end"
         case State.INTENT:
