@@ -105,6 +105,8 @@ class Moved(Record, frozen=True, tag="M"):
     part: Part
     code: str = ""
     text: str = ""
+    #: The node at the other end.
+    peer: str = ""
     #: The task as it came, at the destination.
     incoming: Task | None = None
     image: str = ""
