@@ -216,8 +216,10 @@ class Master:
             other = self.registry.where.get(task.id)
             if other is not None and other is not node:
                 if self.moves.is_part(node, task.id):
-                    continue  # its copy stands still, or is about to go
-                if task.status.alive and task.spec.epoch < other.tasks[task.id].spec.epoch:
+                    self.moves.claimed(node, task)  # it stands still, or is about to go
+                    continue
+                is_copy = task.status.alive and task.status is not Status.FROZEN
+                if is_copy and task.spec.epoch < other.tasks[task.id].spec.epoch:
                     yield from self._supersede(node, task, other)
                     continue
                 # A node speaks only for itself.

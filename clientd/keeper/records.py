@@ -273,7 +273,7 @@ class Ledger:
         match record.part:
             case Part.FREEZING if task:
                 self._put(replace(task, status=advance(task.status, Cause.FROZE)))
-            case Part.UNFROZEN | Part.RESUMED if task and task.status is Status.FROZEN:
+            case Part.UNFROZEN | Part.RESUMED if before and task and task.status is Status.FROZEN:
                 self._put(self._thawed(task, record))
             case Part.RESUMING if task:
                 self._put(replace(task, spec=replace(task.spec, epoch=record.epoch)))

@@ -20,6 +20,7 @@ from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do
 from masterd.history import History
+from masterd.moves import found
 from masterd.moves.flight import Flight, view
 from masterd.moves.table import Cause, Move, State, advance
 from masterd.orders import unreachable
@@ -44,7 +45,7 @@ WAITING = ("frozen", "reserved", "prepared")
 
 CANNOT = "only Python programs, started by `run`, can move"
 
-Verdict = Literal["commit", "abort", "resume", "finish", "end"]
+Verdict = Literal["commit", "abort", "resume", "finish", "end", "ask"]
 
 
 class Moves:
@@ -66,6 +67,8 @@ class Moves:
         self._flights: dict[str, Flight] = {}
         #: task -> its flight.
         self._of: dict[str, Flight] = {}
+        #: task -> moves of it that are not on record, and wait for the one that is.
+        self._strays: dict[str, dict[str, tuple[str, wire.Standing]]] = {}
         #: Flights that wait for a node to have fewer.
         self._queue: list[Flight] = []
         #: Settled, the newest last.
@@ -81,7 +84,7 @@ class Moves:
             if move.settled:
                 self._shelve(move)
             else:
-                flight = Flight(move, due=now)
+                flight = Flight(move, due=now, freezing=move.state is State.UNSURE)
                 self._flights[move.id] = self._of[move.task] = flight
 
     def at(self, now: float, wall: float) -> None:
@@ -125,6 +128,11 @@ class Moves:
             raise UsageError(f"{task.id} is on {target.name} already", code="there")
         if task.status.ended or task.status is Status.UNKNOWN:
             raise UsageError(f"{task.id} has ended ({task.status.value})", code="ended")
+        if task.status is Status.FROZEN:
+            raise UsageError(
+                f"{task.id} stands still for a move that this master is finding out about",
+                code="moving",
+            )
         if task.status is Status.PAUSED:
             raise UsageError(
                 f"{task.id} is paused", code="paused", hint=f"`resume {task.id}` first"
@@ -188,7 +196,9 @@ class Moves:
             return
         if move.state is State.INTENT and flight.marks:  # else an earlier master's: it ends now
             flight.due = self._now + QUIET_S
-        if node.name == move.target:
+        if move.state is State.UNSURE:
+            yield from self._said_of_found(flight, node, standing)
+        elif node.name == move.target:
             yield from self._target_said(flight, node, standing)
         else:
             yield from self._source_said(flight, standing)
@@ -269,12 +279,83 @@ class Moves:
                 yield do.Send(node.control, wire.Verdict(
                     past.id, past.task, past.owner_epoch, verdict
                 ))
-        elif standing.state == "frozen":
-            yield from self._history.add(
-                self._wall, "severe",
-                f"{node.name} has {standing.task} frozen for move {standing.move}, of which this "
-                "master has no record", node=node.name, task=standing.task, notice=True,
+        elif past is None and standing.state == "reserved":  # it has not voted
+            yield do.Send(
+                node.control, wire.Verdict(standing.move, standing.task, standing.epoch, "abort")
             )
+        elif past is None and standing.state in found.TELLING:
+            yield from self._find(node, standing)
+
+    # ---- moves of which the record is lost -------------------------------------------------
+
+    def _find(self, node: Node, standing: wire.Standing) -> Iterator[do.Action]:
+        if standing.task in self._of:  # one at a time: it is looked at when that one is over
+            self._strays.setdefault(standing.task, {})[standing.move] = node.name, standing
+            return
+        owner = self._registry.where.get(standing.task)
+        task = owner.tasks[standing.task] if owner is not None else None
+        name = owner.name if owner is not None else ""
+        move = found.found(node.name, standing, task, name, self._wall)
+        yield from self._history.add(
+            self._wall, "severe",
+            f"{node.name} has {standing.task} {standing.state} for move {standing.move}, of which "
+            "this master has no record" + ("" if move else f"; {standing.task} is on {name}"),
+            node=node.name, task=standing.task, notice=True,
+        )
+        if move is not None:
+            flight = Flight(move, freezing=True)
+            flight.mark("found", self._now)
+            self._flights[move.id] = self._of[move.task] = flight
+            yield from self._record(flight, move)
+            yield from self._said_of_found(flight, node, standing)
+
+    def _said_of_found(
+        self, flight: Flight, node: Node, standing: wire.Standing
+    ) -> Iterator[do.Action]:
+        move = flight.move
+        if node.name == move.source and standing.state == "frozen":
+            is_news, flight.frozen = flight.frozen is None, standing
+            if is_news:
+                yield from self._tell_verdict(flight, move.target)
+            return
+        if standing.state == "prepared":
+            yield from self._tell_verdict(flight, move.target if flight.frozen else move.source)
+            return
+        match found.follows(move, node.name, standing, flight.frozen is not None):
+            case found.Next("held", reason=reason):
+                yield from self._hold(flight, reason)
+            case found.Next("aborted", owing):
+                yield from self._abort(flight, found.CODE, found.REASON, owing)
+            case found.Next("reverted", owing):
+                yield from self._revert(flight, found.CODE, found.REASON, owing)
+            case found.Next() as then:
+                yield from self._found_at_target(flight, then)
+
+    def _found_at_target(self, flight: Flight, then: found.Next) -> Iterator[do.Action]:
+        """The destination has it: running, or whatever became of it since."""
+        move, task = flight.move, self._task(flight.move)
+        cause = Cause.RAN if then.what == "ran" else Cause.FINISHED
+        taken = replace(
+            move, state=advance(move.state, cause), owing=then.owing, ended_at=self._wall
+        )
+        self._release(flight)
+        flight.mark("ran", self._now)
+        yield from self._record(
+            flight, taken, self._give(flight, task, taken.target, taken.owner_epoch)
+        )
+        yield from self._note("warning", f"{move.task} is on {move.target}: {move.reason}", taken)
+        for name in (move.source, move.target):
+            yield from self._tell_verdict(flight, name)
+        yield from self._placed(flight)
+        if taken.settled:
+            yield from self._close(flight)
+
+    def claimed(self, node: Node, task: Task) -> None:
+        """A node of a move has told of the task, which another owns as long as nothing else is
+        decided."""
+        flight = self._of.get(task.id)
+        if flight is not None:
+            flight.claims[node.name] = task
 
     def _freeze(self, flight: Flight, target: Node, port: int) -> Iterator[do.Action]:
         move = flight.move
@@ -297,20 +378,24 @@ class Moves:
         if flight.frozen is None or flight.prepared is None or not flight.marks:
             return
         move, task = flight.move, self._task(flight.move)
-        source, target = (self._registry.nodes[n] for n in (move.source, move.target))
-        if task is None or self._registry.where[move.task] is not source:
+        if task is None or self._registry.where[move.task].name != move.source:
             yield from self._abort(flight, "gone", f"{move.task} is not on {move.source} any more")
             return
         flight.mark("voted", self._now)
         committed = replace(move, state=advance(move.state, Cause.VOTED), owing=(move.target,))
-        given = self._give(task, target, committed.owner_epoch)
+        given = self._give(flight, task, move.target, committed.owner_epoch)
         yield from self._record(flight, committed, given)
         flight.mark("committed", self._now)
         yield from self._tell_verdict(flight, move.target)
 
-    def _give(self, task: Task, node: Node, epoch: int) -> Task:
+    def _give(self, flight: Flight, task: Task | None, name: str, epoch: int) -> Task | None:
         """The owner's record: compared by who asks, set here, recorded with the move."""
-        given = replace(task, spec=replace(task.spec, epoch=epoch), status=Status.FROZEN)
+        node = self._registry.nodes.get(name)
+        if task is None or node is None:
+            return None
+        given = flight.claims.get(name)
+        if given is None or given.spec.epoch != epoch:
+            given = replace(task, spec=replace(task.spec, epoch=epoch), status=Status.FROZEN)
         self._registry.give(node, given)
         return given
 
@@ -339,7 +424,11 @@ class Moves:
             move, state=advance(move.state, Cause.ABORTED), code=code, reason=reason,
             owing=owing, ended_at=self._wall,
         )
-        yield from self._record(flight, aborted)
+        given = None
+        if move.state is State.UNSURE:
+            self._release(flight)
+            given = self._give(flight, self._task(move), move.source, move.epoch)
+        yield from self._record(flight, aborted, given)
         yield from self._note("info", f"{move.task} stays on {move.source}: {reason}", move)
         for name in owing:
             yield from self._tell_verdict(flight, name)
@@ -357,8 +446,7 @@ class Moves:
             move, state=advance(move.state, Cause.RENOUNCED), code=code, reason=reason,
             owing=owing, ended_at=self._wall,
         )
-        source = self._registry.nodes.get(move.source)
-        given = self._give(task, source, reverted.owner_epoch) if task and source else None
+        given = self._give(flight, task, move.source, reverted.owner_epoch)
         self._release(flight)
         flight.mark("decided", self._now)
         yield from self._record(flight, reverted, given)
@@ -388,12 +476,12 @@ class Moves:
         An abort is also true without a record: a master that starts aborts what has no verdict.
         """
         node = self._registry.nodes.get(name)
-        verdict = _verdict(flight.move, name)
+        verdict = _verdict(flight.move, name, flight.frozen is not None)
         if node is not None and node.control is not None and verdict:
             move = flight.move
             yield do.Send(
                 node.control, wire.Verdict(move.id, move.task, move.owner_epoch, verdict),
-                recorded=verdict != "abort",
+                recorded=verdict not in ("abort", "ask"),
             )
 
     def _repeat(self, flight: Flight, name: str) -> Iterator[do.Action]:
@@ -428,7 +516,7 @@ class Moves:
                 code="settled" if known else "no-such-move", hint="`moves` lists them",
             )
         move = flight.move
-        if move.state is not State.COMMITTED or not flight.held:
+        if move.state not in (State.COMMITTED, State.UNSURE) or not flight.held:
             raise UsageError(
                 f"{move.id} is {move.state.value}, not held: nothing is to be resolved",
                 code="not-held",
@@ -445,8 +533,12 @@ class Moves:
             move, state=advance(move.state, Cause.RAN), owing=(move.source,), code="resolved",
             reason=f"resolved by hand: {move.target} has it", ended_at=self._wall,
         )
-        yield from self._record(flight, given_up)
-        yield from self._tell_verdict(flight, move.source)
+        given = None
+        if move.state is State.UNSURE:
+            given = self._give(flight, self._task(move), move.target, given_up.owner_epoch)
+        yield from self._record(flight, given_up, given)
+        for name in (move.source, move.target):
+            yield from self._tell_verdict(flight, name)
         yield do.Answer(operator, op.Moves(request.id, (view(flight.move),)))
 
     # ---- ending ----------------------------------------------------------------------------
@@ -488,6 +580,9 @@ class Moves:
         self._release(flight)
         self._shelve(flight.move)
         yield from self._start_waiting()
+        for name, standing in self._strays.pop(flight.move.task, {}).values():
+            if (node := self._registry.nodes.get(name)) is not None:
+                yield from self._said_of_past(node, standing)
 
     def _shelve(self, move: Move) -> None:
         self.past[move.id] = move
@@ -537,7 +632,9 @@ class Moves:
                 yield from self._abort(
                     flight, "left", f"{node.name} was deregistered", owing=(other,)
                 )
-            elif move.state is State.COMMITTED and node.name == move.target:
+            elif move.state is State.UNSURE or (
+                move.state is State.COMMITTED and node.name == move.target
+            ):
                 yield from self._hold(flight, f"{node.name} was deregistered")
             elif move.state is State.RAN and node.name == move.source:
                 done = replace(move, state=advance(move.state, Cause.FINISHED), owing=())
@@ -582,6 +679,12 @@ class Moves:
                     flight.mark("committed", self._now)  # by an earlier master
                     if self._now >= flight.marks["committed"] + HELD_S:
                         yield from self._hold(flight, self._silent_target(flight.move))
+                case State.UNSURE:
+                    for name in (flight.move.source, flight.move.target):
+                        yield from self._repeat(flight, name)
+                    flight.mark("found", self._now)  # by an earlier master
+                    if self._now >= flight.marks["found"] + HELD_S:
+                        yield from self._hold(flight, self._silent_found(flight))
                 case State.RAN:
                     yield from self._repeat(flight, flight.move.source)
                     if self._now >= flight.marks.get("ran", 0.0) + PATIENCE_S:
@@ -605,6 +708,10 @@ class Moves:
             return f"{move.target} was given the task and cannot be reached"
         return f"{move.target} was given the task and has not said that it runs"
 
+    def _silent_found(self, flight: Flight) -> str:
+        name = flight.move.target if flight.frozen else flight.move.source
+        return f"{flight.move.reason}, and {name or 'the other end'} does not say what became of it"
+
     def deadline(self) -> float:
         """Monotonic second at which ``late`` is wanted; infinity: never."""
         return min((flight.due for flight in self._flights.values()), default=float("inf"))
@@ -618,8 +725,8 @@ class Moves:
         )
 
 
-def _verdict(move: Move, name: str) -> Verdict | None:
-    """What the record wants of this node."""
+def _verdict(move: Move, name: str, is_frozen: bool = True) -> Verdict | None:
+    """What the record wants of this node; ``is_frozen``: the source has said that it is."""
     at_source = name == move.source
     match move.state:
         case State.ABORTED:
@@ -631,5 +738,7 @@ def _verdict(move: Move, name: str) -> Verdict | None:
             return "finish" if at_source else "commit"
         case State.REVERTED:
             return "resume" if at_source else "end"
+        case State.UNSURE:
+            return "ask" if at_source or not is_frozen else "abort"
         case State.INTENT:
             return None

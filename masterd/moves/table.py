@@ -8,6 +8,8 @@ Rules:
 * No silence turns a committed move back: only the destination's own word that it will never run
   the copy, or a person's.  Until then it is held.
 * The epoch grows by one at each change of owner.
+* A move that a node tells of and that is not on record is ``unsure``: its verdict may have been
+  given and lost.  It is never committed; masterd/moves/found.py says what leads out of it.
 
 What is not in the table is refused: ``advance`` is its only reader.
 """
@@ -21,6 +23,7 @@ from godwit.errors import TaskError
 
 class State(StrEnum):
     INTENT = "intent"
+    UNSURE = "unsure"  # found at a node, by a master that has lost its record
     COMMITTED = "committed"  # the destination's, which has not said yet that it runs
     RAN = "ran"  # the destination said so; the source's frozen copy is to go
     DONE = "done"
@@ -43,6 +46,10 @@ class Cause(StrEnum):
 
 TABLE: dict[State, dict[Cause, State]] = {
     State.INTENT: {Cause.VOTED: State.COMMITTED, Cause.ABORTED: State.ABORTED},
+    State.UNSURE: {
+        Cause.ABORTED: State.ABORTED, Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED,
+        Cause.FINISHED: State.DONE,
+    },
     State.COMMITTED: {Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED},
     State.RAN: {Cause.FINISHED: State.DONE},
     State.DONE: {},

@@ -446,11 +446,11 @@ class Moves:
         """A move that this node has no record of: it never voted here, or the record is lost."""
         told = Moved(order.move, order.task, order.epoch, Part.LOST, text="no record of this move")
         match order.verdict:
-            case "abort" if order.task in self._ledger.tasks:
-                unfrozen = replace(told, part=Part.UNFROZEN, text="")
+            case "abort" | "ask" if (task := self._ledger.tasks.get(order.task)) is not None:
+                unfrozen = replace(told, part=Part.UNFROZEN, text="", epoch=task.spec.epoch)
                 yield do.Note(unfrozen)  # a freeze of it that is late is refused by this
                 yield from self._tell(unfrozen)
-            case "abort":
+            case "abort" | "ask":
                 discarded = replace(told, part=Part.DISCARDED, text="")
                 yield do.Note(discarded)  # as late a reserve of it
                 yield from self._tell(discarded)
