@@ -79,13 +79,19 @@ class Moves:
         self._wall = 0.0
 
     def load(self, moves: list[Move], now: float) -> None:
-        """What was on record when the master started: what had no verdict is aborted."""
+        """What was on record when the master started: what had no verdict will be aborted, if it
+        turns out that it had none."""
         for move in moves:
             if move.settled:
                 self._shelve(move)
-            else:
-                flight = Flight(move, due=now, freezing=move.state is State.UNSURE)
-                self._flights[move.id] = self._of[move.task] = flight
+                continue
+            if move.state is State.INTENT:
+                move = replace(
+                    move, state=advance(move.state, Cause.RESTARTED), code="restarted",
+                    reason="the master was started again before it was decided",
+                )
+            flight = Flight(move, due=now, freezing=True)
+            self._flights[move.id] = self._of[move.task] = flight
 
     def at(self, now: float, wall: float) -> None:
         """Before anything else in a turn."""
@@ -194,7 +200,7 @@ class Moves:
         move = flight.move
         if standing.task != move.task or node.name not in (move.source, move.target):
             return
-        if move.state is State.INTENT and flight.marks:  # else an earlier master's: it ends now
+        if move.state is State.INTENT:
             flight.due = self._now + QUIET_S
         if move.state is State.UNSURE:
             yield from self._said_of_found(flight, node, standing)
@@ -209,7 +215,7 @@ class Moves:
         move = flight.move
         match standing.state, move.state:
             case "reserved", State.INTENT:
-                if flight.marks and not flight.freezing:
+                if not flight.freezing:
                     yield from self._freeze(flight, node, standing.port)
             case "refused", State.INTENT:
                 yield from self._abort(
@@ -224,7 +230,7 @@ class Moves:
                 yield from self._settle(flight, node.name)
             case "running", State.COMMITTED:
                 yield from self._ran(flight, standing)
-            case "renounced", State.COMMITTED:
+            case ("renounced" | "discarded"), State.COMMITTED:
                 yield from self._revert(
                     flight, standing.code, f"{node.name}: {standing.text}", owing=(move.source,)
                 )
@@ -325,9 +331,9 @@ class Moves:
             case found.Next("held", reason=reason):
                 yield from self._hold(flight, reason)
             case found.Next("aborted", owing):
-                yield from self._abort(flight, found.CODE, found.REASON, owing)
+                yield from self._abort(flight, move.code, move.reason, owing)
             case found.Next("reverted", owing):
-                yield from self._revert(flight, found.CODE, found.REASON, owing)
+                yield from self._revert(flight, move.code, move.reason, owing)
             case found.Next() as then:
                 yield from self._found_at_target(flight, then)
 
@@ -375,7 +381,7 @@ class Moves:
 
     def _commit_if_voted(self, flight: Flight) -> Iterator[do.Action]:
         """The commit point: the move and the task's owner, in one durable write."""
-        if flight.frozen is None or flight.prepared is None or not flight.marks:
+        if flight.frozen is None or flight.prepared is None:
             return
         move, task = flight.move, self._task(flight.move)
         if task is None or self._registry.where[move.task].name != move.source:
@@ -417,7 +423,7 @@ class Moves:
         if flight in self._queue:
             self._queue.remove(flight)
         owing = (move.source, move.target) if owing is None else owing
-        if not flight.freezing and flight.marks:
+        if not flight.freezing:
             owing = tuple(name for name in owing if name != move.source)  # it never heard of it
         flight.mark("decided", self._now)
         aborted = replace(
@@ -473,7 +479,7 @@ class Moves:
     def _tell_verdict(self, flight: Flight, name: str) -> Iterator[do.Action]:
         """Tells a node what is on record, if it concerns it.
 
-        An abort is also true without a record: a master that starts aborts what has no verdict.
+        An abort is also true without a record: what has no verdict on record can only be aborted.
         """
         node = self._registry.nodes.get(name)
         verdict = _verdict(flight.move, name, flight.frozen is not None)
@@ -697,8 +703,6 @@ class Moves:
 
     def _silence(self, flight: Flight) -> str:
         move = flight.move
-        if not flight.marks:
-            return "the master was started again before it was decided"
         waits_for = move.target if not flight.freezing or flight.frozen else move.source
         return f"{waits_for} said nothing for {QUIET_S:g} s"
 

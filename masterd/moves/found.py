@@ -1,6 +1,6 @@
-"""A move that a node tells of and this master has no record of.  Pure.
+"""A move that a node tells of and this master has no verdict of on record.  Pure.
 
-The database was damaged, or is an older one.  The verdict may have been given: so the move is
+The database was damaged, or may be an older one.  The verdict may have been given: so the move is
 ``unsure``, and is never committed here.  What each end says leads out of it:
 
     the source is frozen    -> the destination is told to give up; once it has, durably,

@@ -9,7 +9,8 @@ Rules:
   the copy, or a person's.  Until then it is held.
 * The epoch grows by one at each change of owner.
 * A move that a node tells of and that is not on record is ``unsure``: its verdict may have been
-  given and lost.  It is never committed; masterd/moves/found.py says what leads out of it.
+  given and lost.  So is one without a verdict on record when a master starts: the record may be
+  an older one.  It is never committed; masterd/moves/found.py says what leads out of it.
 
 What is not in the table is refused: ``advance`` is its only reader.
 """
@@ -23,7 +24,7 @@ from godwit.errors import TaskError
 
 class State(StrEnum):
     INTENT = "intent"
-    UNSURE = "unsure"  # found at a node, by a master that has lost its record
+    UNSURE = "unsure"  # its verdict may have been given, though it is not on record
     COMMITTED = "committed"  # the destination's, which has not said yet that it runs
     RAN = "ran"  # the destination said so; the source's frozen copy is to go
     DONE = "done"
@@ -37,6 +38,7 @@ class State(StrEnum):
 
 
 class Cause(StrEnum):
+    RESTARTED = "restarted"  # the master, which knows only what is on record
     VOTED = "voted"  # both have
     ABORTED = "aborted"
     RAN = "ran"
@@ -45,7 +47,9 @@ class Cause(StrEnum):
 
 
 TABLE: dict[State, dict[Cause, State]] = {
-    State.INTENT: {Cause.VOTED: State.COMMITTED, Cause.ABORTED: State.ABORTED},
+    State.INTENT: {
+        Cause.VOTED: State.COMMITTED, Cause.ABORTED: State.ABORTED, Cause.RESTARTED: State.UNSURE,
+    },
     State.UNSURE: {
         Cause.ABORTED: State.ABORTED, Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED,
         Cause.FINISHED: State.DONE,
