@@ -36,6 +36,8 @@ DISMISS_S = 8.0
 NO_TASK = "no-task"
 #: The code with which a node says that a task is frozen for a move.
 MOVING = "moving"
+#: Tasks told of by a node that does not have them, of which the last words are kept.
+DOUBTED_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class Master:
             self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
             lambda task, node: self.follows.moved(task.id, node),
         )
+        #: task -> who told of it last though another node has it, and how it is there.
+        self._doubted: dict[str, tuple[Node, Task]] = {}
         #: Operators that have said Attach.
         self._attached: set[int] = set()
         self._now = 0.0
@@ -223,6 +227,7 @@ class Master:
                     yield from self._supersede(node, task, other)
                     continue
                 # A node speaks only for itself.
+                self._doubt(node, task)
                 yield from self.history.add(
                     self._wall, "warning",
                     f"{node.name} told of {task.id}, which is on {other.name}: not believed",
@@ -230,6 +235,13 @@ class Master:
                 )
                 continue
             yield from self._update(node, task)
+
+    def _doubt(self, node: Node, task: Task) -> None:
+        """It is believed once the other node has no such task: this record may be an older one."""
+        self._doubted.pop(task.id, None)
+        self._doubted[task.id] = node, task
+        if len(self._doubted) > DOUBTED_KEPT:
+            del self._doubted[next(iter(self._doubted))]
 
     def _supersede(self, node: Node, task: Task, owner: Node) -> Iterator[do.Action]:
         """A copy of an epoch that has passed ends on contact."""
@@ -309,6 +321,9 @@ class Master:
         yield from self.follows.forgotten(task, code, text)
         yield from self.waits.changed(task)
         yield from self.moves.ended(task)
+        other, claim = self._doubted.pop(task, (node, None))
+        if claim is not None and other is not node and other.connected:
+            yield from self._update(other, claim)
 
     # ---- what becomes of nodes -------------------------------------------------------------
 

@@ -269,6 +269,10 @@ class Moves:
                     yield from self._note("severe", f"{move.task} could not be resumed at "
                                           f"{move.source}: {standing.text}", move)
                 yield from self._settle(flight, move.source)
+            case "finished", State.REVERTED:  # by a master whose record was an older one
+                yield from self._note("severe", f"{move.task} could not be resumed at "
+                                      f"{move.source}: it had given up its copy", move)
+                yield from self._settle(flight, move.source)
             case "finished", State.RAN:
                 done = replace(move, state=advance(move.state, Cause.FINISHED), owing=())
                 yield from self._record(flight, done)

@@ -140,9 +140,8 @@ class Node:
 
     def _excuse(self, task: str) -> None:
         """Whoever loses a running task, or one that was not on any disk, has lost it."""
-        others = self.world.nodes.values()
         state = self.machine.state(task)
-        kept = any(node.has_image(task, synced=node is self) for node in others)
+        kept = self.has_image(task, synced=True) or self.world.running(task)
         if state == "running" or (state == "frozen" and not kept):
             self.world.tasks[task].excused = True
 
