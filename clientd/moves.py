@@ -146,7 +146,9 @@ class Moves:
         ship = Ship(replace(message, source=b""), Stage.ASKED)
         if self.ships.setdefault(message.move, ship).stage is Stage.ASKED:
             yield do.Tell(
-                orders.Reserve(message.move, message.task, message.epoch, message.source)
+                orders.Reserve(
+                    message.move, message.task, message.epoch, message.source, message.peer
+                )
             )
 
     def _freeze(self, message: wire.Freeze, task: Task | None) -> Iterator[Step]:
@@ -200,6 +202,7 @@ class Moves:
         yield from self._say(wire.Standing(
             word.move, word.task, word.epoch, word.state, word.code, word.text,
             size=word.size, phases=phases, at=word.at, wall=word.wall, boot=self.boot,
+            peer=word.peer,
         ))
 
     # ---- the ships -------------------------------------------------------------------------
@@ -220,7 +223,9 @@ class Moves:
             case on.CaughtUp(move):
                 if ship.advance(Cause.CAUGHT_UP):
                     assert isinstance(ship.asked, wire.Freeze)
-                    yield do.Tell(orders.Freeze(move, ship.asked.task, ship.asked.epoch))
+                    yield do.Tell(orders.Freeze(
+                        move, ship.asked.task, ship.asked.epoch, ship.asked.peer
+                    ))
             case on.Landed(move, size, digest, wire_ms):
                 if ship.advance(Cause.LANDED):
                     ship.wire_ms = wire_ms

@@ -19,6 +19,8 @@ from masterd.moves.table import Move
 class Send:
     link: int
     message: Message
+    #: It repeats what is on record: not sent while the record cannot be written.
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,11 @@ class DropTask:
 
 @dataclass(frozen=True, slots=True)
 class KeepMove:
-    """Record where a move stands."""
+    """Record where a move stands and, in the same write, who has its task from now on."""
 
     move: Move
+    node: str = ""
+    task: Task | None = None
 
 
 @dataclass(frozen=True, slots=True)

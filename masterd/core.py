@@ -38,6 +38,8 @@ KINDS = ("shell", "python")
 NO_TASK = "no-task"
 #: The code with which a node says that a task is frozen for a move.
 MOVING = "moving"
+#: Tasks told of by a node that does not have them, of which the last words are kept.
+DOUBTED_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class Master:
             self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
             lambda task, node: self.follows.moved(task.id, node),
         )
+        #: task -> who told of it last though another node has it, and how it is there.
+        self._doubted: dict[str, tuple[Node, Task]] = {}
         #: Operators that have said Attach.
         self._attached: set[int] = set()
         self._now = 0.0
@@ -218,11 +222,14 @@ class Master:
             other = self.registry.where.get(task.id)
             if other is not None and other is not node:
                 if self.moves.is_part(node, task.id):
-                    continue  # its copy stands still, or is about to go
-                if task.status.alive and task.spec.epoch < other.tasks[task.id].spec.epoch:
+                    self.moves.claimed(node, task)  # it stands still, or is about to go
+                    continue
+                is_copy = task.status.alive and task.status is not Status.FROZEN
+                if is_copy and task.spec.epoch < other.tasks[task.id].spec.epoch:
                     yield from self._supersede(node, task, other)
                     continue
                 # A node speaks only for itself.
+                self._doubt(node, task)
                 yield from self.history.add(
                     self._wall, "warning",
                     f"{node.name} told of {task.id}, which is on {other.name}: not believed",
@@ -230,6 +237,13 @@ class Master:
                 )
                 continue
             yield from self._update(node, task)
+
+    def _doubt(self, node: Node, task: Task) -> None:
+        """It is believed once the other node has no such task: this record may be an older one."""
+        self._doubted.pop(task.id, None)
+        self._doubted[task.id] = node, task
+        if len(self._doubted) > DOUBTED_KEPT:
+            del self._doubted[next(iter(self._doubted))]
 
     def _supersede(self, node: Node, task: Task, owner: Node) -> Iterator[do.Action]:
         """A copy of an epoch that has passed ends on contact."""
@@ -316,6 +330,9 @@ class Master:
         yield from self.follows.forgotten(task, code, text)
         yield from self.waits.changed(task)
         yield from self.moves.ended(task)
+        other, claim = self._doubted.pop(task, (node, None))
+        if claim is not None and other is not node and other.connected:
+            yield from self._update(other, claim)
 
     # ---- what becomes of nodes -------------------------------------------------------------
 

@@ -258,11 +258,13 @@ class Server:
                 return
             self._do(action)
 
-    def _perform_after_commit(self, actions: list[do.Action]) -> None:
+    def _perform_after_commit(self, actions: list[do.Action], is_stored: bool) -> None:
         if self._store.trouble != self._said_trouble:
             self._said_trouble = self._store.trouble
             if self._said_trouble:
                 self._log("severe", f"cannot write {self._store.path}: {self._said_trouble}")
+        if not is_stored:
+            actions = [a for a in actions if not (isinstance(a, do.Send) and a.recorded)]
         self._perform(actions)
 
     def _later(self, call: Callable[..., None], *arguments: object) -> None:

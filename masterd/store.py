@@ -62,7 +62,7 @@ Record = (
     do.KeepFact | do.KeepNode | do.DropNode | do.KeepLeaves | do.KeepToken | do.DropToken
     | do.KeepTask | do.DropTask | do.KeepMove | do.KeepSource | do.DropSource | do.KeepEvent
 )
-Callback = Callable[[], None]
+Callback = Callable[[bool], None]
 T = TypeVar("T")
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -102,8 +102,9 @@ class Store:
         self._queue: queue.SimpleQueue[Record | Callback | None] = queue.SimpleQueue()
         #: Why the database could not be read and was set aside, if so.
         self.damage = ""
-        #: Why the last commit failed; records are then only in memory.
+        #: Why the last commit failed; records are then only in memory, and written with the next.
         self.trouble = ""
+        self._unwritten: list[Record] = []
         self._db = self._open()
         self._thread = threading.Thread(target=self._write, name="store", daemon=True)
 
@@ -181,7 +182,8 @@ class Store:
         self._queue.put(record)
 
     def commit(self, then: Callback) -> None:
-        """Calls ``then``, in the writer's thread, when all that was put is on the disk."""
+        """Calls ``then``, in the writer's thread, when all that was put is on the disk (True), or
+        could not be written (False)."""
         self._queue.put(then)
 
     def close(self) -> None:
@@ -202,9 +204,10 @@ class Store:
             self._commit([item for item in batch if isinstance(item, Record)])
             for item in batch:
                 if callable(item):
-                    item()
+                    item(not self._unwritten)
 
-    def _commit(self, records: list[Record]) -> None:
+    def _commit(self, new: list[Record]) -> None:
+        records = self._unwritten + new
         if not records:
             return
         try:
@@ -214,9 +217,11 @@ class Store:
             failpoint.hit("store.commit.before")
             self._db.execute("COMMIT")
             self.trouble = ""
+            self._unwritten = []
             failpoint.hit("store.commit.after")
         except sqlite3.Error as err:  # a full disk: say so, go on in memory
             self.trouble = str(err)
+            self._unwritten = [each for each in records if not isinstance(each, do.KeepEvent)]
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
 
@@ -243,11 +248,13 @@ class Store:
                 run("INSERT OR REPLACE INTO tasks VALUES (?, ?, ?)", row)
             case do.DropTask(task):
                 run("DELETE FROM tasks WHERE task = ?", (task,))
-            case do.KeepMove(move):
+            case do.KeepMove(move, node, task):
                 state = (move.id, int(move.settled), move.begun_at, _encode(move))
                 run("INSERT OR REPLACE INTO moves VALUES (?, ?, ?, ?)", state)
                 if move.settled:
                     run(_DROP_MOVES)
+                if task is not None:
+                    self._apply(do.KeepTask(node, task))
             case do.KeepSource(digest, text):
                 run("INSERT OR REPLACE INTO sources VALUES (?, ?)", (digest, text))
             case do.DropSource(digest):

@@ -74,7 +74,7 @@ def test_what_is_committed_is_on_the_disk_when_that_is_said(path: Path) -> None:
     store.load()
     said = threading.Event()
     store.put(do.KeepFact("a", "1"))
-    store.commit(said.set)
+    store.commit(lambda _: said.set())
     assert said.wait(5)
     with sqlite3.connect(path) as other:
         assert other.execute("SELECT value FROM facts").fetchone() == ("1",)
@@ -137,20 +137,20 @@ def test_a_failed_commit_is_told_of_and_the_next_may_go_well(path: Path) -> None
     with sqlite3.connect(path) as db:
         db.execute("ALTER TABLE facts RENAME TO away")
     db.close()
-    told: list[str] = []
-    for name, want in (("lost", "away"), ("kept", "facts")):
+    told: list[tuple[bool, str]] = []
+    for name, want in (("late", "away"), ("kept", "facts")):
         said = threading.Event()
         store.put(do.KeepFact(name, "1"))
-        store.commit(lambda: told.append(store.trouble))
-        store.commit(said.set)
+        store.commit(lambda ok: told.append((ok, store.trouble)))
+        store.commit(lambda _: said.set())
         assert said.wait(5)
         if want == "away":
             with sqlite3.connect(path) as db:
                 db.execute("ALTER TABLE away RENAME TO facts")
             db.close()
     store.close()
-    assert "no such table" in told[0] and told[1] == ""
-    assert kept(path).facts == {"kept": "1"}
+    assert told[0][0] is False and "no such table" in told[0][1] and told[1] == (True, "")
+    assert kept(path).facts == {"late": "1", "kept": "1"}, "written with the next"
 
 
 def test_a_store_that_was_never_loaded_closes(path: Path) -> None:

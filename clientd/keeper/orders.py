@@ -62,6 +62,8 @@ class Reserve(Order, frozen=True, tag="Reserve"):
     #: That it will have here.
     epoch: int
     source: bytes = b""
+    #: The source's name.
+    peer: str = ""
 
 
 class Freeze(Order, frozen=True, tag="Freeze"):
@@ -72,6 +74,8 @@ class Freeze(Order, frozen=True, tag="Freeze"):
     task: str
     #: That it has here.
     epoch: int
+    #: The destination's name.
+    peer: str = ""
 
 
 class Landed(Order, frozen=True, tag="Landed"):
@@ -97,7 +101,7 @@ class Verdict(Order, frozen=True, tag="Verdict"):
     move: str
     task: str
     epoch: int
-    verdict: Literal["commit", "abort", "resume", "finish", "end"]
+    verdict: Literal["commit", "abort", "resume", "finish", "end", "ask"]
 
 
 class Stop(Order, frozen=True, tag="Stop"):
@@ -190,6 +194,7 @@ class Standing(Word, frozen=True, tag="Standing"):
     phases: dict[str, float] = {}
     at: float = 0.0
     wall: float = 0.0
+    peer: str = ""
 
 
 class Landing(Word, frozen=True, tag="Landing"):

@@ -105,6 +105,8 @@ class Moved(Record, frozen=True, tag="M"):
     part: Part
     code: str = ""
     text: str = ""
+    #: The node at the other end.
+    peer: str = ""
     #: The task as it came, at the destination.
     incoming: Task | None = None
     image: str = ""
@@ -271,7 +273,7 @@ class Ledger:
         match record.part:
             case Part.FREEZING if task:
                 self._put(replace(task, status=advance(task.status, Cause.FROZE)))
-            case Part.UNFROZEN | Part.RESUMED if task and task.status is Status.FROZEN:
+            case Part.UNFROZEN | Part.RESUMED if before and task and task.status is Status.FROZEN:
                 self._put(self._thawed(task, record))
             case Part.RESUMING if task:
                 self._put(replace(task, spec=replace(task.spec, epoch=record.epoch)))

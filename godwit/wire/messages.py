@@ -199,6 +199,8 @@ class Standing(Message, frozen=True, tag="Standing"):
     at: float = 0.0
     wall: float = 0.0
     boot: str = ""
+    #: The node at the other end of the move, for a master that has no record of it.
+    peer: str = ""
 
 
 # ---- master to node, control ---------------------------------------------------------------
@@ -343,6 +345,8 @@ class Reserve(Message, frozen=True, tag="Reserve"):
     leaves: tuple[str, ...]
     #: The source text of a Python program that this node may not have; the spec's digest names it.
     source: bytes = b""
+    #: The source's name, so that each end can tell of both.
+    peer: str = ""
 
 
 class Freeze(Message, frozen=True, tag="Freeze"):
@@ -358,6 +362,8 @@ class Freeze(Message, frozen=True, tag="Freeze"):
     address: str
     ticket: str
     leaves: tuple[str, ...]
+    #: The destination's name.
+    peer: str = ""
 
 
 class Verdict(Message, frozen=True, tag="Verdict"):
@@ -366,14 +372,14 @@ class Verdict(Message, frozen=True, tag="Verdict"):
     ``commit`` to the destination: the task is yours, let it run.  ``abort`` to both: it never
     left.  ``resume`` to the source: it is yours again, under ``epoch``.  ``finish`` to the
     source: it runs elsewhere, end the frozen copy.  ``end`` to a node whose copy has an epoch
-    below ``epoch``: another node owns the task.
+    below ``epoch``: another node owns the task.  ``ask`` decides nothing: where does it stand?
     """
 
     move: str
     task: str
     #: The owner's, as of the verdict.
     epoch: int
-    verdict: Literal["commit", "abort", "resume", "finish", "end"]
+    verdict: Literal["commit", "abort", "resume", "finish", "end", "ask"]
 
 
 # ---- stream --------------------------------------------------------------------------------

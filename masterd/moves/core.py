@@ -20,6 +20,7 @@ from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do
 from masterd.history import History
+from masterd.moves import found
 from masterd.moves.flight import Flight, view
 from masterd.moves.table import Cause, Move, State, advance
 from masterd.orders import unreachable
@@ -41,9 +42,12 @@ KEPT = 1000
 
 #: Kind of task -> what a node says that it can, if it can move those.
 WAYS = {"python": "python"}
+#: What a node that waits for a verdict says.
+WAITING = ("frozen", "reserved", "prepared")
+
 CANNOT = "only Python programs, started by `run`, can move"
 
-Verdict = Literal["commit", "abort", "resume", "finish", "end"]
+Verdict = Literal["commit", "abort", "resume", "finish", "end", "ask"]
 
 
 class Moves:
@@ -65,6 +69,8 @@ class Moves:
         self._flights: dict[str, Flight] = {}
         #: task -> its flight.
         self._of: dict[str, Flight] = {}
+        #: task -> moves of it that are not on record, and wait for the one that is.
+        self._strays: dict[str, dict[str, tuple[str, wire.Standing]]] = {}
         #: Flights that wait for a node to have fewer.
         self._queue: list[Flight] = []
         #: Settled, the newest last.
@@ -75,13 +81,19 @@ class Moves:
         self._wall = 0.0
 
     def load(self, moves: list[Move], now: float) -> None:
-        """What was on record when the master started: what had no verdict is aborted."""
+        """What was on record when the master started: what had no verdict will be aborted, if it
+        turns out that it had none."""
         for move in moves:
             if move.settled:
                 self._shelve(move)
-            else:
-                flight = Flight(move, due=now)
-                self._flights[move.id] = self._of[move.task] = flight
+                continue
+            if move.state is State.INTENT:
+                move = replace(
+                    move, state=advance(move.state, Cause.RESTARTED), code="restarted",
+                    reason="the master was started again before it was decided",
+                )
+            flight = Flight(move, due=now, freezing=True)
+            self._flights[move.id] = self._of[move.task] = flight
 
     def at(self, now: float, wall: float) -> None:
         """Before anything else in a turn."""
@@ -124,6 +136,11 @@ class Moves:
             raise UsageError(f"{task.id} is on {target.name} already", code="there")
         if task.status.ended or task.status is Status.UNKNOWN:
             raise UsageError(f"{task.id} has ended ({task.status.value})", code="ended")
+        if task.status is Status.FROZEN:
+            raise UsageError(
+                f"{task.id} stands still for a move that this master is finding out about",
+                code="moving",
+            )
         if task.status is Status.PAUSED:
             raise UsageError(
                 f"{task.id} is paused", code="paused", hint=f"`resume {task.id}` first"
@@ -146,13 +163,17 @@ class Moves:
             if flight not in self._queue:
                 for name in (flight.move.source, flight.move.target):
                     busy[name] = busy.get(name, 0) + 1
-        for flight in list(self._queue):
+        ready = []
+        for flight in self._queue:
             names = (flight.move.source, flight.move.target)
             if all(busy.get(name, 0) < MOST_EACH for name in names):
-                self._queue.remove(flight)
+                ready.append(flight)
                 for name in names:
                     busy[name] = busy.get(name, 0) + 1
-                yield from self._reserve(flight)
+        # All are off the queue before any is begun: one that ends at once comes here again.
+        self._queue = [flight for flight in self._queue if flight not in ready]
+        for flight in ready:
+            yield from self._reserve(flight)
 
     def _reserve(self, flight: Flight) -> Iterator[do.Action]:
         move = flight.move
@@ -165,8 +186,8 @@ class Moves:
             return
         yield do.Send(target.control, wire.Reserve(
             move.id, task, move.epoch + 1, flight.ticket, self._leaves.get(move.source, ()),
-            self._sources.get(task.spec.digest, b""),
-        ))
+            self._sources.get(task.spec.digest, b""), move.source,
+        ), recorded=True)
 
     def _task(self, move: Move) -> Task | None:
         node = self._registry.where.get(move.task)
@@ -183,9 +204,11 @@ class Moves:
         move = flight.move
         if standing.task != move.task or node.name not in (move.source, move.target):
             return
-        if flight.due < float("inf") and move.state is State.INTENT:
+        if move.state is State.INTENT:
             flight.due = self._now + QUIET_S
-        if node.name == move.target:
+        if move.state is State.UNSURE:
+            yield from self._said_of_found(flight, node, standing)
+        elif node.name == move.target:
             yield from self._target_said(flight, node, standing)
         else:
             yield from self._source_said(flight, standing)
@@ -195,8 +218,9 @@ class Moves:
     ) -> Iterator[do.Action]:
         move = flight.move
         match standing.state, move.state:
-            case "reserved", State.INTENT if not flight.freezing:
-                yield from self._freeze(flight, node, standing.port)
+            case "reserved", State.INTENT:
+                if not flight.freezing:
+                    yield from self._freeze(flight, node, standing.port)
             case "refused", State.INTENT:
                 yield from self._abort(
                     flight, standing.code, f"{node.name}: {standing.text}", owing=(move.source,)
@@ -204,13 +228,13 @@ class Moves:
             case "prepared", State.INTENT:
                 flight.prepared = standing
                 yield from self._commit_if_voted(flight)
-            case "prepared", _:
-                yield from self._tell_verdict(flight, node.name)
+            case ("reserved" | "prepared"), _:
+                yield from self._repeat(flight, node.name)
             case ("refused" | "discarded" | "unfrozen"), (State.ABORTED | State.REVERTED):
                 yield from self._settle(flight, node.name)
             case "running", State.COMMITTED:
                 yield from self._ran(flight, standing)
-            case "renounced", State.COMMITTED:
+            case ("renounced" | "discarded"), State.COMMITTED:
                 yield from self._revert(
                     flight, standing.code, f"{node.name}: {standing.text}", owing=(move.source,)
                 )
@@ -222,7 +246,7 @@ class Moves:
             case "lost", State.COMMITTED:
                 yield from self._hold(flight, f"{node.name} may have run it: {standing.text}")
             case ("lost" | "running"), State.REVERTED:
-                yield from self._tell_verdict(flight, node.name)
+                yield from self._repeat(flight, node.name)
 
     def _source_said(self, flight: Flight, standing: wire.Standing) -> Iterator[do.Action]:
         move = flight.move
@@ -239,7 +263,7 @@ class Moves:
                 flight.frozen = standing
                 yield from self._commit_if_voted(flight)
             case "frozen", _:
-                yield from self._tell_verdict(flight, move.source)
+                yield from self._repeat(flight, move.source)
             case "unfrozen", State.INTENT:
                 yield from self._abort(
                     flight, standing.code or "refused", standing.text, owing=(move.target,)
@@ -248,6 +272,10 @@ class Moves:
                 if standing.code:
                     yield from self._note("severe", f"{move.task} could not be resumed at "
                                           f"{move.source}: {standing.text}", move)
+                yield from self._settle(flight, move.source)
+            case "finished", State.REVERTED:  # by a master whose record was an older one
+                yield from self._note("severe", f"{move.task} could not be resumed at "
+                                      f"{move.source}: it had given up its copy", move)
                 yield from self._settle(flight, move.source)
             case "finished", State.RAN:
                 done = replace(move, state=advance(move.state, Cause.FINISHED), owing=())
@@ -259,18 +287,89 @@ class Moves:
         past = self.past.get(standing.move)
         if node.control is None:
             return
-        if past is not None:
+        if past is not None and node.name in (past.source, past.target):
             verdict = _verdict(past, node.name)
-            if verdict and standing.state in ("frozen", "prepared", "lost"):
+            if verdict and standing.state in WAITING:
                 yield do.Send(node.control, wire.Verdict(
                     past.id, past.task, past.owner_epoch, verdict
                 ))
-        elif standing.state == "frozen":
-            yield from self._history.add(
-                self._wall, "severe",
-                f"{node.name} has {standing.task} frozen for move {standing.move}, of which this "
-                "master has no record", node=node.name, task=standing.task, notice=True,
+        elif past is None and standing.state == "reserved":  # it has not voted
+            yield do.Send(
+                node.control, wire.Verdict(standing.move, standing.task, standing.epoch, "abort")
             )
+        elif past is None and standing.state in found.TELLING:
+            yield from self._find(node, standing)
+
+    # ---- moves of which the record is lost -------------------------------------------------
+
+    def _find(self, node: Node, standing: wire.Standing) -> Iterator[do.Action]:
+        if standing.task in self._of:  # one at a time: it is looked at when that one is over
+            self._strays.setdefault(standing.task, {})[standing.move] = node.name, standing
+            return
+        owner = self._registry.where.get(standing.task)
+        task = owner.tasks[standing.task] if owner is not None else None
+        name = owner.name if owner is not None else ""
+        move = found.found(node.name, standing, task, name, self._wall)
+        yield from self._history.add(
+            self._wall, "severe",
+            f"{node.name} has {standing.task} {standing.state} for move {standing.move}, of which "
+            "this master has no record" + ("" if move else f"; {standing.task} is on {name}"),
+            node=node.name, task=standing.task, notice=True,
+        )
+        if move is not None:
+            flight = Flight(move, freezing=True)
+            flight.mark("found", self._now)
+            self._flights[move.id] = self._of[move.task] = flight
+            yield from self._record(flight, move)
+            yield from self._said_of_found(flight, node, standing)
+
+    def _said_of_found(
+        self, flight: Flight, node: Node, standing: wire.Standing
+    ) -> Iterator[do.Action]:
+        move = flight.move
+        if node.name == move.source and standing.state == "frozen":
+            is_news, flight.frozen = flight.frozen is None, standing
+            if is_news:
+                yield from self._tell_verdict(flight, move.target)
+            return
+        if standing.state == "prepared":
+            yield from self._tell_verdict(flight, move.target if flight.frozen else move.source)
+            return
+        match found.follows(move, node.name, standing, flight.frozen is not None):
+            case found.Next("held", reason=reason):
+                yield from self._hold(flight, reason)
+            case found.Next("aborted", owing):
+                yield from self._abort(flight, move.code, move.reason, owing)
+            case found.Next("reverted", owing):
+                yield from self._revert(flight, move.code, move.reason, owing)
+            case found.Next() as then:
+                yield from self._found_at_target(flight, then)
+
+    def _found_at_target(self, flight: Flight, then: found.Next) -> Iterator[do.Action]:
+        """The destination has it: running, or whatever became of it since."""
+        move, task = flight.move, self._task(flight.move)
+        cause = Cause.RAN if then.what == "ran" else Cause.FINISHED
+        taken = replace(
+            move, state=advance(move.state, cause), owing=then.owing, ended_at=self._wall
+        )
+        self._release(flight)
+        flight.mark("ran", self._now)
+        yield from self._record(
+            flight, taken, self._give(flight, task, taken.target, taken.owner_epoch)
+        )
+        yield from self._note("warning", f"{move.task} is on {move.target}: {move.reason}", taken)
+        for name in (move.source, move.target):
+            yield from self._tell_verdict(flight, name)
+        yield from self._placed(flight)
+        if taken.settled:
+            yield from self._close(flight)
+
+    def claimed(self, node: Node, task: Task) -> None:
+        """A node of a move has told of the task, which another owns as long as nothing else is
+        decided."""
+        flight = self._of.get(task.id)
+        if flight is not None:
+            flight.claims[node.name] = task
 
     def _freeze(self, flight: Flight, target: Node, port: int) -> Iterator[do.Action]:
         move = flight.move
@@ -283,7 +382,7 @@ class Moves:
         flight.mark("freeze", self._now)
         yield do.Send(source.control, wire.Freeze(
             move.id, move.task, move.epoch, join_address(target.peer_host, port), flight.ticket,
-            self._leaves.get(move.target, ()),
+            self._leaves.get(move.target, ()), move.target,
         ))
 
     # ---- verdicts --------------------------------------------------------------------------
@@ -293,28 +392,36 @@ class Moves:
         if flight.frozen is None or flight.prepared is None:
             return
         move, task = flight.move, self._task(flight.move)
-        source, target = (self._registry.nodes[n] for n in (move.source, move.target))
-        if task is None or self._registry.where[move.task] is not source:
+        if task is None or self._registry.where[move.task].name != move.source:
             yield from self._abort(flight, "gone", f"{move.task} is not on {move.source} any more")
             return
         flight.mark("voted", self._now)
         committed = replace(move, state=advance(move.state, Cause.VOTED), owing=(move.target,))
-        yield from self._give(task, target, committed.owner_epoch)
-        yield from self._record(flight, committed)
+        given = self._give(flight, task, move.target, committed.owner_epoch)
+        yield from self._record(flight, committed, given)
         flight.mark("committed", self._now)
         yield from self._tell_verdict(flight, move.target)
 
-    def _give(self, task: Task, node: Node, epoch: int) -> Iterator[do.Action]:
-        """The owner's record: compared by who asks, set here."""
-        given = replace(task, spec=replace(task.spec, epoch=epoch), status=Status.FROZEN)
+    def _give(self, flight: Flight, task: Task | None, name: str, epoch: int) -> Task | None:
+        """The owner's record: compared by who asks, set here, recorded with the move."""
+        node = self._registry.nodes.get(name)
+        if task is None or node is None:
+            return None
+        given = flight.claims.get(name)
+        if given is None or given.spec.epoch != epoch:
+            given = replace(task, spec=replace(task.spec, epoch=epoch), status=Status.FROZEN)
         self._registry.give(node, given)
-        yield do.KeepTask(node.name, given)
+        return given
 
-    def _record(self, flight: Flight, move: Move) -> Iterator[do.Action]:
-        """Durable before anything that follows."""
+    def _record(
+        self, flight: Flight, move: Move, given: Task | None = None
+    ) -> Iterator[do.Action]:
+        """Durable before anything that follows; the task's owner, if it changes, in one write
+        with the move: either alone would end the only copy as one that is out of date."""
         flight.move = move
         flight.due = self._now + REPEAT_S
-        yield do.KeepMove(move)
+        owner = self._registry.where[move.task].name if given is not None else ""
+        yield do.KeepMove(move, owner, given)
         yield do.Commit()
 
     def _abort(
@@ -324,14 +431,18 @@ class Moves:
         if flight in self._queue:
             self._queue.remove(flight)
         owing = (move.source, move.target) if owing is None else owing
-        if not flight.freezing and flight.marks:
+        if not flight.freezing:
             owing = tuple(name for name in owing if name != move.source)  # it never heard of it
         flight.mark("decided", self._now)
         aborted = replace(
             move, state=advance(move.state, Cause.ABORTED), code=code, reason=reason,
             owing=owing, ended_at=self._wall,
         )
-        yield from self._record(flight, aborted)
+        given = None
+        if move.state is State.UNSURE:
+            self._release(flight)
+            given = self._give(flight, self._task(move), move.source, move.epoch)
+        yield from self._record(flight, aborted, given)
         yield from self._note("info", f"{move.task} stays on {move.source}: {reason}", move)
         for name in owing:
             yield from self._tell_verdict(flight, name)
@@ -349,12 +460,10 @@ class Moves:
             move, state=advance(move.state, Cause.RENOUNCED), code=code, reason=reason,
             owing=owing, ended_at=self._wall,
         )
-        if task is not None:
-            source = self._registry.nodes[move.source]
-            yield from self._give(task, source, reverted.owner_epoch)
+        given = self._give(flight, task, move.source, reverted.owner_epoch)
         self._release(flight)
         flight.mark("decided", self._now)
-        yield from self._record(flight, reverted)
+        yield from self._record(flight, reverted, given)
         yield from self._note("warning", f"{move.task} goes back to {move.source}: {reason}", move)
         for name in owing:
             yield from self._tell_verdict(flight, name)
@@ -376,14 +485,23 @@ class Moves:
         yield from self._placed(flight)
 
     def _tell_verdict(self, flight: Flight, name: str) -> Iterator[do.Action]:
-        """Repeats to a node what is on record, if it concerns it."""
+        """Tells a node what is on record, if it concerns it.
+
+        An abort is also true without a record: what has no verdict on record can only be aborted.
+        """
         node = self._registry.nodes.get(name)
-        verdict = _verdict(flight.move, name)
+        verdict = _verdict(flight.move, name, flight.frozen is not None)
         if node is not None and node.control is not None and verdict:
             move = flight.move
-            yield do.Send(node.control, wire.Verdict(
-                move.id, move.task, move.owner_epoch, verdict
-            ))
+            yield do.Send(
+                node.control, wire.Verdict(move.id, move.task, move.owner_epoch, verdict),
+                recorded=verdict not in ("abort", "ask"),
+            )
+
+    def _repeat(self, flight: Flight, name: str) -> Iterator[do.Action]:
+        """The record may still be on its way to the disk: this must not overtake it."""
+        yield do.Commit()
+        yield from self._tell_verdict(flight, name)
 
     # ---- held ------------------------------------------------------------------------------
 
@@ -412,7 +530,7 @@ class Moves:
                 code="settled" if known else "no-such-move", hint="`moves` lists them",
             )
         move = flight.move
-        if move.state is not State.COMMITTED or not flight.held:
+        if move.state not in (State.COMMITTED, State.UNSURE) or not flight.held:
             raise UsageError(
                 f"{move.id} is {move.state.value}, not held: nothing is to be resolved",
                 code="not-held",
@@ -429,8 +547,12 @@ class Moves:
             move, state=advance(move.state, Cause.RAN), owing=(move.source,), code="resolved",
             reason=f"resolved by hand: {move.target} has it", ended_at=self._wall,
         )
-        yield from self._record(flight, given_up)
-        yield from self._tell_verdict(flight, move.source)
+        given = None
+        if move.state is State.UNSURE:
+            given = self._give(flight, self._task(move), move.target, given_up.owner_epoch)
+        yield from self._record(flight, given_up, given)
+        for name in (move.source, move.target):
+            yield from self._tell_verdict(flight, name)
         yield do.Answer(operator, op.Moves(request.id, (view(flight.move),)))
 
     # ---- ending ----------------------------------------------------------------------------
@@ -472,6 +594,9 @@ class Moves:
         self._release(flight)
         self._shelve(flight.move)
         yield from self._start_waiting()
+        for name, standing in self._strays.pop(flight.move.task, {}).values():
+            if (node := self._registry.nodes.get(name)) is not None:
+                yield from self._said_of_past(node, standing)
 
     def _shelve(self, move: Move) -> None:
         self.past[move.id] = move
@@ -508,7 +633,7 @@ class Moves:
         """A node is back, and its pid map whole: it hears again what it may have missed."""
         for flight in list(self._flights.values()):
             if node.name in (flight.move.source, flight.move.target):
-                yield from self._tell_verdict(flight, node.name)
+                yield from self._repeat(flight, node.name)
 
     def left(self, node: Node) -> Iterator[do.Action]:
         """A node is no node of ours any more: nothing is waited for from it."""
@@ -521,7 +646,9 @@ class Moves:
                 yield from self._abort(
                     flight, "left", f"{node.name} was deregistered", owing=(other,)
                 )
-            elif move.state is State.COMMITTED and node.name == move.target:
+            elif move.state is State.UNSURE or (
+                move.state is State.COMMITTED and node.name == move.target
+            ):
                 yield from self._hold(flight, f"{node.name} was deregistered")
             elif move.state is State.RAN and node.name == move.source:
                 done = replace(move, state=advance(move.state, Cause.FINISHED), owing=())
@@ -562,24 +689,28 @@ class Moves:
                 case State.INTENT:
                     yield from self._abort(flight, "timeout", self._silence(flight))
                 case State.COMMITTED:
-                    yield from self._tell_verdict(flight, flight.move.target)
+                    yield from self._repeat(flight, flight.move.target)
                     flight.mark("committed", self._now)  # by an earlier master
                     if self._now >= flight.marks["committed"] + HELD_S:
                         yield from self._hold(flight, self._silent_target(flight.move))
+                case State.UNSURE:
+                    for name in (flight.move.source, flight.move.target):
+                        yield from self._repeat(flight, name)
+                    flight.mark("found", self._now)  # by an earlier master
+                    if self._now >= flight.marks["found"] + HELD_S:
+                        yield from self._hold(flight, self._silent_found(flight))
                 case State.RAN:
-                    yield from self._tell_verdict(flight, flight.move.source)
+                    yield from self._repeat(flight, flight.move.source)
                     if self._now >= flight.marks.get("ran", 0.0) + PATIENCE_S:
                         yield from self._answer(flight)
                 case _:
                     for name in flight.move.owing:
-                        yield from self._tell_verdict(flight, name)
+                        yield from self._repeat(flight, name)
                     if self._now >= flight.marks.get("decided", 0.0) + PATIENCE_S:
                         yield from self._answer(flight)
 
     def _silence(self, flight: Flight) -> str:
         move = flight.move
-        if not flight.marks:
-            return "the master was started again before it was decided"
         waits_for = move.target if not flight.freezing or flight.frozen else move.source
         return f"{waits_for} said nothing for {QUIET_S:g} s"
 
@@ -588,6 +719,10 @@ class Moves:
         if target is None or target.control is None:
             return f"{move.target} was given the task and cannot be reached"
         return f"{move.target} was given the task and has not said that it runs"
+
+    def _silent_found(self, flight: Flight) -> str:
+        name = flight.move.target if flight.frozen else flight.move.source
+        return f"{flight.move.reason}, and {name or 'the other end'} does not say what became of it"
 
     def deadline(self) -> float:
         """Monotonic second at which ``late`` is wanted; infinity: never."""
@@ -602,8 +737,8 @@ class Moves:
         )
 
 
-def _verdict(move: Move, name: str) -> Verdict | None:
-    """What the record wants of this node."""
+def _verdict(move: Move, name: str, is_frozen: bool = True) -> Verdict | None:
+    """What the record wants of this node; ``is_frozen``: the source has said that it is."""
     at_source = name == move.source
     match move.state:
         case State.ABORTED:
@@ -611,8 +746,11 @@ def _verdict(move: Move, name: str) -> Verdict | None:
         case State.COMMITTED:
             return None if at_source else "commit"
         case State.RAN | State.DONE:
-            return "finish" if at_source else None
+            # One that was resolved by hand may have a destination that has not heard of it.
+            return "finish" if at_source else "commit"
         case State.REVERTED:
             return "resume" if at_source else "end"
+        case State.UNSURE:
+            return "ask" if at_source or not is_frozen else "abort"
         case State.INTENT:
             return None

@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec.structs import replace
 
+from godwit.task.record import Task
 from godwit.wire.messages import Standing
 from godwit.wire.operations import PHASES, MoveView
 from masterd.moves.table import Move, State
@@ -28,6 +29,8 @@ class Flight:
     #: No word has come since the verdict, or the destination says it may have run.
     held: str = ""
     ticket: str = ""
+    #: node -> the task as that node has it, which is not believed while another owns it.
+    claims: dict[str, Task] = field(default_factory=dict)
 
     def mark(self, name: str, now: float) -> None:
         self.marks.setdefault(name, now)
@@ -94,6 +97,13 @@ def _result(move: Move, held: str) -> Literal["", "done", "aborted", "reverted",
 
 
 def _hint(move: Move) -> str:
+    if move.state is State.UNSURE:
+        return (
+            f"when both nodes have been heard it goes on by itself; `resolve {move.id} --source` "
+            f"lets it go on at {move.source}: only if {move.target or 'no other node'} never ran "
+            f"it, or never comes back; `resolve {move.id} --destination` gives up what "
+            f"{move.source or 'its source'} has of it"
+        )
     return (
         f"when {move.target} is back it goes on there by itself; "
         f"`resolve {move.id} --source` lets it go on at {move.source}: only if {move.target} "

@@ -8,6 +8,9 @@ Rules:
 * No silence turns a committed move back: only the destination's own word that it will never run
   the copy, or a person's.  Until then it is held.
 * The epoch grows by one at each change of owner.
+* A move that a node tells of and that is not on record is ``unsure``: its verdict may have been
+  given and lost.  So is one without a verdict on record when a master starts: the record may be
+  an older one.  It is never committed; masterd/moves/found.py says what leads out of it.
 
 What is not in the table is refused: ``advance`` is its only reader.
 """
@@ -21,6 +24,7 @@ from godwit.errors import TaskError
 
 class State(StrEnum):
     INTENT = "intent"
+    UNSURE = "unsure"  # its verdict may have been given, though it is not on record
     COMMITTED = "committed"  # the destination's, which has not said yet that it runs
     RAN = "ran"  # the destination said so; the source's frozen copy is to go
     DONE = "done"
@@ -34,6 +38,7 @@ class State(StrEnum):
 
 
 class Cause(StrEnum):
+    RESTARTED = "restarted"  # the master, which knows only what is on record
     VOTED = "voted"  # both have
     ABORTED = "aborted"
     RAN = "ran"
@@ -42,7 +47,13 @@ class Cause(StrEnum):
 
 
 TABLE: dict[State, dict[Cause, State]] = {
-    State.INTENT: {Cause.VOTED: State.COMMITTED, Cause.ABORTED: State.ABORTED},
+    State.INTENT: {
+        Cause.VOTED: State.COMMITTED, Cause.ABORTED: State.ABORTED, Cause.RESTARTED: State.UNSURE,
+    },
+    State.UNSURE: {
+        Cause.ABORTED: State.ABORTED, Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED,
+        Cause.FINISHED: State.DONE,
+    },
     State.COMMITTED: {Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED},
     State.RAN: {Cause.FINISHED: State.DONE},
     State.DONE: {},

@@ -66,7 +66,9 @@ class Moves:
     def standings(self) -> Iterator[orders.Standing]:
         """For a new agent: where every move stands of which more is to come."""
         for record in self._ledger.moves.values():
-            if not record.part.settled and record.part.told is not None:
+            # One that is lost waits for nothing, but the master may have to decide for want of it.
+            is_lost = record.part is Part.LOST and record.task in self._ledger.tasks
+            if (is_lost or not record.part.settled) and record.part.told is not None:
                 yield standing(record)
 
     def handle(self, event: do.Event) -> Iterator[do.Action]:
@@ -123,7 +125,7 @@ class Moves:
             return
         task = order.task
         record = Moved(
-            order.move, task.id, order.epoch, Part.RESERVED, incoming=task,
+            order.move, task.id, order.epoch, Part.RESERVED, peer=order.peer, incoming=task,
             image=f"{self._images}/{order.move}",
         )
         problem = self._objection(order)
@@ -234,7 +236,7 @@ class Moves:
         if known is not None:
             yield from self._tell(known)
             return
-        record = Moved(order.move, order.task, order.epoch, Part.FREEZING)
+        record = Moved(order.move, order.task, order.epoch, Part.FREEZING, peer=order.peer)
         problem = self._unfreezable(order)
         if problem:
             refused = self._step(record, Cause.REFUSED, code=problem[0], text=problem[1])
@@ -323,8 +325,7 @@ class Moves:
             case Part.RESUMING if record.image:
                 # It is tried again each time that the verdict is repeated: the image is all
                 # that there is of the task.
-                self._copy(move).ready = Ready.ABSENT
-                yield do.KillCopy(record.move, record.task)
+                yield from self._drop_copy(record)
             case Part.RESUMING:
                 lost = self._step(record, Cause.LOST, code=code, text=text)
                 yield do.Note(lost)
@@ -367,6 +368,14 @@ class Moves:
                 yield from self._unfreeze(known, Cause.REFUSED, code, text)
             case Part.PREPARED if known:
                 yield from self._refuse(known, code, text)
+            case Part.RENOUNCED if known:
+                yield from self._drop_copy(known)
+
+    def _drop_copy(self, record: Moved) -> Iterator[do.Action]:
+        """The next time that the verdict is told, another is born."""
+        copy = self._copy(record.move)
+        copy.ready, copy.loaded, copy.wanted = Ready.ABSENT, None, False
+        yield do.KillCopy(record.move, record.task)
 
     # ---- verdicts --------------------------------------------------------------------------
 
@@ -388,13 +397,9 @@ class Moves:
             case ("abort" | "resume"), Part.RESUMING if not record.image:
                 yield do.Thaw(record.move, record.task)
             case ("abort" | "resume"), Part.RESUMING:
-                if self._copy(record.move).ready is Ready.ABSENT:
-                    yield from self._restore(record)
+                yield from self._restore_again(record)
             case "abort", (Part.RESERVED | Part.PREPARED):
-                discarded = self._step(record, Cause.ABORTED)
-                yield do.Note(discarded)
-                yield from self._discard(record)
-                yield from self._tell(discarded)
+                yield from self._give_up(record, Cause.ABORTED)
             case "finish", Part.FROZEN:
                 finishing = self._step(record, Cause.FINISHED)
                 yield do.Note(finishing, durable=True)
@@ -403,29 +408,49 @@ class Moves:
                 yield do.KillCopy(record.move, record.task)
             case "end", _:
                 yield from self._end(order, record)
-            case _:
+            case _:  # "ask" among them
                 yield from self._tell(record)
 
+    def _give_up(self, record: Moved, cause: Cause) -> Iterator[do.Action]:
+        """What came for a move, or was to come, never runs here."""
+        discarded = self._step(record, cause)
+        yield do.Note(discarded, durable=record.part.voted)
+        yield from self._discard(record)
+        yield from self._tell(discarded)
+
     def _end(self, order: orders.Verdict, record: Moved | None) -> Iterator[do.Action]:
-        """Our copy, if there is one, is of an epoch that has passed."""
-        if record is not None and record.part in (Part.CONSUMED, Part.LOST):
-            record = self._step(record, Cause.SUPERSEDED)
-            yield do.Note(record)
+        """Our copy, if there is one, is of an epoch that has passed.
+
+        It ends before that is on record: a copy without a record would run on unseen.
+        """
         task = self._ledger.tasks.get(order.task)
-        if task is not None and task.spec.epoch < order.epoch:
-            yield do.ForgetTask(order.task)
-        if record is not None:
+        passed = task is not None and task.spec.epoch < order.epoch
+        if record is None or record.epoch >= order.epoch or record.part.at_source:
+            # One that stands still for a move waits for that move's own verdict.
+            if passed and self.of_task(order.task) is None:
+                yield do.ForgetTask(order.task)
+            if record is not None:
+                yield from self._tell(record)
+        elif record.part in (Part.RESERVED, Part.PREPARED):
+            yield from self._give_up(record, Cause.SUPERSEDED)
+        else:
+            if passed:
+                yield do.ForgetTask(order.task)
+            if record.part in (Part.CONSUMED, Part.LOST, Part.RUNNING):
+                self._copies.pop(record.move, None)
+                record = self._step(record, Cause.SUPERSEDED)
+                yield do.Note(record)
             yield from self._tell(record)
 
     def _verdict_unknown(self, order: orders.Verdict) -> Iterator[do.Action]:
         """A move that this node has no record of: it never voted here, or the record is lost."""
         told = Moved(order.move, order.task, order.epoch, Part.LOST, text="no record of this move")
         match order.verdict:
-            case "abort" if order.task in self._ledger.tasks:
-                unfrozen = replace(told, part=Part.UNFROZEN, text="")
+            case "abort" | "ask" if (task := self._ledger.tasks.get(order.task)) is not None:
+                unfrozen = replace(told, part=Part.UNFROZEN, text="", epoch=task.spec.epoch)
                 yield do.Note(unfrozen)  # a freeze of it that is late is refused by this
                 yield from self._tell(unfrozen)
-            case "abort":
+            case "abort" | "ask":
                 discarded = replace(told, part=Part.DISCARDED, text="")
                 yield do.Note(discarded)  # as late a reserve of it
                 yield from self._tell(discarded)
@@ -452,6 +477,13 @@ class Moves:
             yield from self._restore(record)
         else:
             yield do.Thaw(record.move, record.task)
+
+    def _restore_again(self, record: Moved) -> Iterator[do.Action]:
+        copy = self._copy(record.move)
+        if copy.ready is Ready.ABSENT:
+            yield from self._restore(record)
+        elif copy.ready is Ready.LOADED and copy.loaded is not None:
+            yield from self._take_over(record, copy.loaded)
 
     def _restore(self, record: Moved) -> Iterator[do.Action]:
         """The frozen copy is gone: the source takes its own image."""
@@ -504,6 +536,6 @@ def standing(record: Moved) -> orders.Standing:
     assert told is not None
     return orders.Standing(
         record.move, record.task, record.epoch, told, record.code, record.text, record.size,
-        record.phases, record.at, record.wall,
+        record.phases, record.at, record.wall, record.peer,
     )
 

@@ -9,6 +9,7 @@ Rules, from which all of it follows:
 * **Once.**  ``consumed`` is on record before the copy may run, and nothing leads from it to
   another restore: the frozen state has one activation.
 * The source keeps its frozen copy and its image until ``finishing``.
+* What leads out of a vote is on record, durably, before anything is done for it.
 
 What is not in the table is refused: ``advance`` is its only reader.
 """
@@ -42,8 +43,8 @@ class Part(StrEnum):
 
     @property
     def settled(self) -> bool:
-        """Nothing more comes of it here."""
-        return not TABLE[self]
+        """Nothing more comes of it here by itself."""
+        return not TABLE[self] or self in (Part.RUNNING, Part.LOST)
 
     @property
     def voted(self) -> bool:
@@ -96,9 +97,11 @@ TABLE: dict[Part, dict[Cause, Part]] = {
         Cause.REFUSED: Part.REFUSED,
         Cause.VOTED: Part.PREPARED,
         Cause.ABORTED: Part.DISCARDED,
+        Cause.SUPERSEDED: Part.DISCARDED,
     },
     Part.PREPARED: {
         Cause.ABORTED: Part.DISCARDED,
+        Cause.SUPERSEDED: Part.DISCARDED,
         Cause.COMMITTED: Part.CONSUMED,
         Cause.RENOUNCED: Part.RENOUNCED,
     },
@@ -110,7 +113,7 @@ TABLE: dict[Part, dict[Cause, Part]] = {
     Part.LOST: {Cause.SUPERSEDED: Part.DISCARDED},
     Part.REFUSED: {},
     Part.DISCARDED: {},
-    Part.RUNNING: {},
+    Part.RUNNING: {Cause.SUPERSEDED: Part.DISCARDED},
     Part.RENOUNCED: {},
 }
 
