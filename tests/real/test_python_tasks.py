@@ -79,7 +79,7 @@ def test_a_source_that_came_along_runs_and_is_not_kept(tmp_path: Path) -> None:
         assert not list((keeping.state / "sources").iterdir())
 
 
-@pytest.mark.parametrize(("argv", "source", "code", "text"), [
+REFUSED: list[tuple[tuple[str, ...], bytes, str, str]] = [
     (
         ("CountProces", "3"), b"", "no-program",
         "Job creation failed: program not found: did you mean CountProcess?",
@@ -90,15 +90,17 @@ def test_a_source_that_came_along_runs_and_is_not_kept(tmp_path: Path) -> None:
         ("t.py:Tickr",), SOURCE, "no-program",
         "Job creation failed: program not found: did you mean Ticker?",
     ),
-])
-def test_what_cannot_begin_was_never_a_task(
-    tmp_path: Path, argv: tuple[str, ...], source: bytes, code: str, text: str
-) -> None:
+]
+
+
+def test_what_cannot_begin_was_never_a_task(tmp_path: Path) -> None:
     with Keeping(tmp_path) as keeping:
-        task = ask(keeping, *argv, source=source)
-        assert keeping.agent.word(orders.Rejected) == orders.Rejected(task, code, text)
+        for argv, source, code, text in REFUSED:
+            task = ask(keeping, *argv, source=source)
+            assert keeping.agent.word(orders.Rejected) == orders.Rejected(task, code, text)
         assert not list(keeping.logs.glob("t*.log"))
         assert not list((keeping.state / "run").iterdir())
+        assert not list((keeping.state / "sources").iterdir())
 
 
 def test_a_source_that_did_not_come_is_missed(tmp_path: Path) -> None:
