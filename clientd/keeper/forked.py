@@ -110,11 +110,16 @@ def fork_into(cgroup: int) -> int:
     The C library does not know of the child: it must do little and execute something.
     """
     arguments = struct.pack("11Q", CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, *[0] * 5, cgroup)
-    pid = _syscall()(SYS_CLONE3, arguments, len(arguments))
+    pid, number = clone3(arguments)
     if pid < 0:
-        number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return pid
+
+
+def clone3(arguments: bytes) -> tuple[int, int]:
+    """What it returns, in parent and child, and the errno."""
+    pid = _syscall()(SYS_CLONE3, arguments, len(arguments))
+    return pid, ctypes.get_errno() if pid < 0 else 0
 
 
 def _child(program: Program, write: int) -> None:

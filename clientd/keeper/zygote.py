@@ -1,11 +1,10 @@
 """The zygote: a process that has the runner imported, and forks one for each python task.
 
-A runner so born is the keeper's child, not ours: a middle process forks it and ends, and the
-keeper is the next subreaper above (prctl(2), PR_SET_CHILD_SUBREAPER).  The keeper is told of it
-when the middle process has been waited for, so that wait4(2) works there from then on.
-
-The middle process begins in the task's cgroup (clone3(2)), and what it forks does too; the C
-library knows the second fork for one of its own, as it must of a process that goes on.
+A runner so born is the keeper's child, not ours, so that wait4(2) works there: by one fork that
+gives it to our parent (clientd.keeper.siblings), or by two.  Of the two the first makes a middle
+process that forks it and ends, and the keeper is the next subreaper above (prctl(2),
+PR_SET_CHILD_SUBREAPER); it is told when the middle process has been waited for.  Either way it
+begins in the task's cgroup, where the kernel can do that.
 
 Nothing is executed, so what execve(2) would set is overwritten in place: the words that ps(1)
 shows, and the mark in /proc/PID/environ that tells whose the process is (clientd.keeper.kinship).
@@ -20,11 +19,12 @@ import pwd
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 from typing import NoReturn
 
 import msgspec
 
-from clientd.keeper import forked
+from clientd.keeper import forked, siblings
 from clientd.keeper.kinship import MARK
 from clientd.keeper.zygote_words import NO_TASK, Birth, Born
 from godwit.task import packets, runner
@@ -46,48 +46,70 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     runner.warm_up()
     block = Block()
-    can_begin = forked.has_clone3()
+    ways = Ways(siblings.way(), forked.has_clone3())
     gc.collect()
     gc.freeze()
     while got := packets.receive(keeper):
         payload, fds = got
         try:
-            born = give_birth(_births.decode(payload), fds, block, can_begin)
+            born = give_birth(_births.decode(payload), fds, block, ways)
         finally:
             packets.close(fds)
         packets.send(keeper, msgspec.msgpack.encode(born))
     return 0
 
 
-def give_birth(birth: Birth, fds: list[int], block: "Block", can_begin: bool) -> Born:
-    """Both forks; returns when the runner has made itself ready, or has failed to."""
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What this kernel and this C library allow."""
+
+    #: For siblings.fork, or 0.
+    sibling: int
+    #: A child can begin in another cgroup.
+    begins: bool
+
+
+def give_birth(birth: Birth, fds: list[int], block: "Block", ways: Ways) -> Born:
+    """Forks; returns when the runner has made itself ready, or has failed to."""
     cgroup = fds[3] if len(fds) > 3 else -1
     read, write = os.pipe2(os.O_CLOEXEC)
+    pid = 0
     try:
-        middle = forked.fork_into(cgroup) if cgroup >= 0 and can_begin else os.fork()
-        if middle == 0:
-            _middle(birth, fds, block, write, can_begin)
+        if ways.sibling:
+            pid = siblings.fork(ways.sibling, cgroup)
+            if pid == 0:
+                _runner(birth, fds, block, write, joins=False)
+        else:
+            _fork_twice(birth, fds, block, write, ways)
     except OSError as err:
         os.close(read)
         return Born(birth.task, 0, "fork", err.errno or 0)
     finally:
         os.close(write)
-    os.waitpid(middle, 0)
     with open(read, "rb") as pipe:
         told = dict(line.rstrip(b"\n").split(b" ", 1) for line in pipe)
-    pid = int(told.get(b"pid", 0))
+    pid = pid or int(told.get(b"pid", 0))
     if b"failed" in told or not pid:
         step, _, number = told.get(b"failed", b"fork 0").rpartition(b" ")
         return Born(birth.task, pid, step.decode(), int(number))
     return Born(birth.task, pid)
 
 
-def _middle(birth: Birth, fds: list[int], block: "Block", write: int, can_begin: bool) -> NoReturn:
+def _fork_twice(birth: Birth, fds: list[int], block: "Block", write: int, ways: Ways) -> None:
+    """Returns when the middle process has been waited for; raises OSError."""
+    begins = len(fds) > 3 and ways.begins
+    middle = forked.fork_into(fds[3]) if begins else os.fork()
+    if middle == 0:
+        _middle(birth, fds, block, write, joins=len(fds) > 3 and not begins)
+    os.waitpid(middle, 0)
+
+
+def _middle(birth: Birth, fds: list[int], block: "Block", write: int, joins: bool) -> NoReturn:
     """Forks the runner and ends."""
     try:
         pid = os.fork()
         if pid == 0:
-            _runner(birth, fds, block, write, can_begin)
+            _runner(birth, fds, block, write, joins)
         os.write(write, b"pid %d\n" % pid)
     except OSError as err:
         os.write(write, b"failed fork %d\n" % (err.errno or 0))
@@ -95,11 +117,12 @@ def _middle(birth: Birth, fds: list[int], block: "Block", write: int, can_begin:
         os._exit(0)
 
 
-def _runner(birth: Birth, fds: list[int], block: "Block", write: int, can_begin: bool) -> NoReturn:
+def _runner(birth: Birth, fds: list[int], block: "Block", write: int, joins: bool) -> NoReturn:
+    """``joins``: it is not in its cgroup yet."""
     step, status = "", 1
     try:
         write = fcntl.fcntl(write, fcntl.F_DUPFD_CLOEXEC, CONTROL_FD + 1)
-        if len(fds) > 3 and not can_begin:
+        if joins:
             step = "cgroup"
             _join(fds[3])
         for step, act in forked.SETTLING:  # noqa: B007 (told when one fails)

@@ -128,7 +128,33 @@ def start_thread(name: str, target: Callable[..., None], *args: object) -> threa
     return thread
 
 
-def wake_up(fd: int) -> None:
-    """Makes an eventfd(2) readable; from a signal handler too."""
-    with suppress(BlockingIOError):
-        os.eventfd_write(fd, 1)
+class Waker:
+    """Ends a wait of the main thread: ``fd`` becomes readable.
+
+    A signal does so too.  Its handler alone would not: when a signal comes right before a wait
+    begins, Python runs the handler when the wait is over (signal(3), set_wakeup_fd).
+    """
+
+    def __init__(self) -> None:
+        self.fd, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def catch_signals(self) -> None:
+        """From now on, in the main thread."""
+        signal.set_wakeup_fd(self._end, warn_on_full_buffer=False)
+
+    def wake(self) -> None:
+        """From any thread, and from a handler."""
+        with suppress(BlockingIOError):
+            os.write(self._end, b"\0")
+
+    def wait(self, patience: float | None) -> bool:
+        """False when nobody woke us within so many seconds."""
+        if not select.select([self.fd], [], [], patience)[0]:
+            return False
+        self.clear()
+        return True
+
+    def clear(self) -> None:
+        with suppress(BlockingIOError):
+            while len(os.read(self.fd, 4096)) == 4096:
+                pass

@@ -13,7 +13,6 @@ import gc
 import hashlib
 import io
 import os
-import select
 import signal
 import socket
 import sys
@@ -27,7 +26,7 @@ from typing import NoReturn
 from godwit.errors import TaskError
 from godwit.programs import PROGRAMS
 from godwit.task import control, files, finding, migratable, obstacles, packets, snapshot
-from godwit.task.hearing import OWN, Hearing, start_thread, wake_up
+from godwit.task.hearing import OWN, Hearing, Waker, start_thread
 from godwit.task.migratable import Migratable
 
 #: Seconds that a runner waits for a keeper before it has a task.
@@ -86,7 +85,7 @@ class Runner:
         self._phase: control.Phase = "warm"
         self._move = ""
         self._signal = 0
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._waker = Waker()
         self._program: finding.Program | None = None
         self._task: Migratable | None = None
         #: What was last said of the move, to be said again.
@@ -101,6 +100,7 @@ class Runner:
     def main(self) -> int:
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python has it
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        self._waker.catch_signals()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         self._hearing.start()
@@ -116,7 +116,7 @@ class Runner:
     def _call(self) -> None:
         self.urgent = True  # first: see _attend
         self.wanted = True
-        wake_up(self._wake)
+        self._waker.wake()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signal = self._signal or number
@@ -150,13 +150,8 @@ class Runner:
             if is_warm and self._signal:
                 return None
             patience = WARM_S if is_warm and not self._hearing.is_connected else None
-            if not select.select([self._wake], [], [], patience)[0]:
+            if not self._waker.wait(patience):
                 return None
-            self._awake()
-
-    def _awake(self) -> None:
-        with suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
 
     # ---- from warm to running ------------------------------------------------------------------
 
@@ -256,8 +251,7 @@ class Runner:
         return 0
 
     def wait(self, seconds: float) -> None:
-        if select.select([self._wake], [], [], seconds)[0]:
-            self._awake()
+        self._waker.wait(seconds)
 
     def halt(self, task: Migratable) -> None:
         """At a safe point.  Raises Ending."""
@@ -269,7 +263,7 @@ class Runner:
         """Does what was asked for meanwhile, and sleeps out what that cut short.  Raises Ending."""
         self.urgent = True
         while self.urgent:
-            self._awake()
+            self._waker.clear()
             self.urgent = False
             self._obey(task)
             task.sleep_on()

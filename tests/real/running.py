@@ -111,7 +111,14 @@ class Running:
             self.loop.turn(wait=True)
             for pid, reap in list(self.others.items()):
                 if pid in self.others:
-                    reap()  # type: ignore[operator]
+                    self._reap(pid, reap)
+
+    def _reap(self, pid: int, reap: object) -> None:
+        assert callable(reap)
+        try:
+            reap()
+        except ChildProcessError:  # what checks that nothing is left has ended it
+            self.others.pop(pid, None)
 
     def adopt(self, runner: Runner) -> None:
         """From now on we wait for it."""

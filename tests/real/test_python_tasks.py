@@ -71,6 +71,7 @@ def test_a_program_runs_as_a_task_and_ends_with_its_usage(tmp_path: Path) -> Non
 def test_a_source_that_came_along_runs_and_is_not_kept(tmp_path: Path) -> None:
     with Keeping(tmp_path) as keeping:
         task = start(keeping, "ticker.py:Ticker", source=SOURCE)
+        eventually(lambda: keeping.log(task) != b"", "its first step")
         ended = end(keeping, task)
         assert ended.signal == signal.SIGINT
         first = keeping.log(task).split(b"\n")[0].decode()
@@ -78,7 +79,7 @@ def test_a_source_that_came_along_runs_and_is_not_kept(tmp_path: Path) -> None:
         assert not list((keeping.state / "sources").iterdir())
 
 
-@pytest.mark.parametrize(("argv", "source", "code", "text"), [
+REFUSED: list[tuple[tuple[str, ...], bytes, str, str]] = [
     (
         ("CountProces", "3"), b"", "no-program",
         "Job creation failed: program not found: did you mean CountProcess?",
@@ -89,15 +90,17 @@ def test_a_source_that_came_along_runs_and_is_not_kept(tmp_path: Path) -> None:
         ("t.py:Tickr",), SOURCE, "no-program",
         "Job creation failed: program not found: did you mean Ticker?",
     ),
-])
-def test_what_cannot_begin_was_never_a_task(
-    tmp_path: Path, argv: tuple[str, ...], source: bytes, code: str, text: str
-) -> None:
+]
+
+
+def test_what_cannot_begin_was_never_a_task(tmp_path: Path) -> None:
     with Keeping(tmp_path) as keeping:
-        task = ask(keeping, *argv, source=source)
-        assert keeping.agent.word(orders.Rejected) == orders.Rejected(task, code, text)
+        for argv, source, code, text in REFUSED:
+            task = ask(keeping, *argv, source=source)
+            assert keeping.agent.word(orders.Rejected) == orders.Rejected(task, code, text)
         assert not list(keeping.logs.glob("t*.log"))
         assert not list((keeping.state / "run").iterdir())
+        assert not list((keeping.state / "sources").iterdir())
 
 
 def test_a_source_that_did_not_come_is_missed(tmp_path: Path) -> None:
@@ -123,6 +126,24 @@ def test_a_python_task_is_paused_and_resumed(tmp_path: Path) -> None:
         assert keeping.agent.tasks[task].status is Status.PAUSED
         assert keeping.ask(orders.Pause, task, resume=True).code == ""
         assert end(keeping, task).signal == signal.SIGINT
+
+
+@pytest.mark.parametrize("without", ["", "WITHOUT_CLONE3", "WITHOUT_CGROUPS"])
+def test_all_of_a_python_task_is_found_and_ended(tmp_path: Path, without: str) -> None:
+    source = (
+        b"import os, subprocess\nfrom godwit import Migratable\nclass T(Migratable):\n"
+        b"    def step(self):\n        print(subprocess.Popen(['sleep', '1000'], "
+        b"start_new_session=True).pid)\n        raise SystemExit(3)\n"
+    )
+    with Keeping(tmp_path, environment={without: "1"} if without else {}) as keeping:
+        task = start(keeping, "t.py:T", source=source)
+        ended = keeping.end_of(task)
+        assert ended.exit_code == 3
+        child = int(keeping.log(task))
+        groups = Path(f"/proc/{child}/cgroup").read_text()
+        assert (f"/t-{task}\n" in groups) == ("contain" in keeping.facts.can)
+        assert keeping.ask(orders.Forget, task).code == ""
+        eventually(lambda: not Path(f"/proc/{child}").exists(), "end of what it left")
 
 
 @pytest.mark.root

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from clientd.keeper import kinship, processes, runners
+from clientd.keeper import kinship, nursery, processes, runners
 from godwit.errors import TaskError
 from godwit.task import control
+from tests.real.keeper_main import OLD_ZYGOTE
 from tests.real.running import MARK, Runner, Running, Source
 
 COUNTER = """
@@ -78,7 +79,7 @@ def test_a_runner_has_no_descriptors_but_its_own(running: Running) -> None:
     assert open_on[0] == "/dev/null"
     assert open_on[1] == open_on[2] == str(running.log(runner.task))
     others = [path for fd, path in open_on.items() if fd > 2]
-    assert all(path.startswith(("socket:", "anon_inode:")) for path in others), open_on
+    assert all(path.startswith(("socket:", "pipe:")) for path in others), open_on
     running.forget(runner)
 
 
@@ -111,6 +112,18 @@ def test_a_runner_of_another_user_has_none_of_our_rights(running: Running) -> No
     runner.word(control.Begun)
     assert runner.ended() == 1
     assert "PermissionError" in runner.log() and "/etc/shadow" in runner.log()
+
+
+def test_births_are_the_same_where_two_forks_are_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nursery, "COMMAND", OLD_ZYGOTE)
+    with Running(tmp_path) as running:
+        runner = running.begin("CountProcess", "100000", "0.01")
+        process = processes.look(runner.pid)
+        assert process and process.parent == os.getpid()
+        running.forget(runner)
+        assert running.ask(cwd=b"/nowhere").word(runners.Unborn).code == "ENOENT"
 
 
 def test_another_zygote_is_started_when_one_was_killed(tmp_path: Path) -> None:
