@@ -116,7 +116,7 @@ class Shell:
             os.path.join(folder, "trust"), facts.name, facts.token_file, self._log
         )
         self._transfers = Transfers(
-            Roots(facts.roots or (b"/",), os.fsencode(os.path.join(facts.state, "files"))),
+            Roots(facts.roots, os.fsencode(os.path.join(facts.state, "files")), facts.config),
             self._membership.trust, self._handle, self._on_refused,
         )
         self._core = Agent(self._identity(), random.random)

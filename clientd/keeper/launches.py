@@ -4,7 +4,7 @@ import os
 import resource
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from clientd.keeper import processes
 from clientd.keeper.records import Started
@@ -22,8 +22,11 @@ BATCH = 32
 class Launches:
     """Accepted tasks that wait for their turn."""
 
-    def __init__(self, tools: Tools, watch: Watch):
+    def __init__(self, tools: Tools, watch: Watch, occupied: Callable[[], int]):
+        """``occupied``: how many tasks have a process."""
         self._register = tools.register
+        self._gate = tools.gate
+        self._occupied = occupied
         self._spawner = tools.spawner
         self._containment = tools.containment
         self._boot = tools.boot
@@ -36,11 +39,17 @@ class Launches:
     def accept(self, specs: Iterable[Spec]) -> None:
         """Takes launches; an id that was seen before is told of, and never started again."""
         fresh: dict[str, Spec] = {}
+        occupied = self._occupied() + len(self._pending)
         for spec in specs:
             if not is_task_id(spec.task):
                 self._register.reject(spec.task, "bad-id", f"{spec.task!r} is no task id")
-            elif not self._register.tell_again(spec.task):
-                fresh.setdefault(spec.task, spec)
+            elif spec.task in fresh or self._register.tell_again(spec.task):
+                continue
+            elif err := self._gate.objection(spec, occupied + len(fresh)):
+                # On record, so that a late double of it is refused again.
+                self._register.refuse(spec.task, err.code, str(err))
+            else:
+                fresh[spec.task] = spec
         if fresh and self._register.accept(tuple(fresh.values())):
             self._pending.extend(fresh.values())
 

@@ -2,29 +2,33 @@
 
 import fcntl
 import os
+from dataclasses import replace
 from zlib import crc32
 
 from clientd.keeper import processes
 from clientd.keeper.birth import Born, settle_memory
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.containment import Containment
+from clientd.keeper.gate import Gate
 from clientd.keeper.journal import Journal
 from clientd.keeper.keeper import Keeper
 from clientd.keeper.loop import Loop
 from clientd.keeper.orders import Facts
+from clientd.keeper.policyfile import NAME, read_file
 from clientd.keeper.records import Based, Ledger
 from clientd.keeper.register import Register
-from clientd.keeper.settings import Settings
-from clientd.keeper.spawn import Place, Spawner
+from clientd.keeper.settings import Settings, orphans_kill_s
+from clientd.keeper.spawn import Place, Spawner, myself
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
 from godwit import __version__
-from godwit.errors import StartError
+from godwit.errors import StartError, UsageError
 from godwit.log import Level, Log
 
 
 def run(settings: Settings, born: Born, level: Level) -> None:
     """From start to stop; ``level`` is what goes to stderr.  Raises StartError."""
+    settings = with_policy(settings)
     files = make_folders(settings)
     lock = take_lock(settings)
     try:
@@ -45,6 +49,20 @@ def make_folders(settings: Settings) -> bytes:
     except OSError as err:
         raise StartError(f"cannot make the folder {err.filename}: {err.strerror}") from err
     return os.fsencode(files)
+
+
+def with_policy(settings: Settings) -> Settings:
+    """Settings with what the node's policy file says.  Raises StartError."""
+    path = settings.config or os.path.join(settings.state, NAME)
+    if settings.config or os.path.lexists(path):
+        settings = replace(settings, policy=read_file(path, os.path.join(settings.state, "files")))
+    try:
+        kill_s = orphans_kill_s(settings.policy.orphans or "keep")
+    except UsageError as err:
+        raise StartError(f"{path}: orphans: {err.hint}") from err
+    if settings.orphans_kill_s is None:
+        settings = replace(settings, orphans_kill_s=kill_s)
+    return settings
 
 
 def take_lock(settings: Settings) -> int:
@@ -106,7 +124,8 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
         born.files, born.own_files,
     )
     containment, register = Containment(cgroups, place.mark), Register(journal, ledger, log)
-    tools = Tools(Loop(), register, Spawner(place), containment, facts.boot, {})
+    gate = Gate(settings.policy, files, myself()[0])
+    tools = Tools(Loop(), register, Spawner(place), containment, gate, facts.boot, {})
     say_hello(settings, facts, log)
     os.chdir("/")  # what we are in cannot be unmounted
     tasks = Tasks(tools)
@@ -144,12 +163,19 @@ def facts_of(settings: Settings, uncontained: str) -> Facts:
         )
     if not is_root:
         lacks["users"] = "clientd does not run as root: every task runs as its user"
+    policy = settings.policy
+    lacks |= policy.lacks()
+    can = {
+        "shell": policy.templates is None, "contain": not uncontained, "users": is_root,
+        "policy": bool(policy.path),
+    }
     return Facts(
         name=settings.name, state=settings.state, logs=settings.logs, boot=processes.boot_id(),
-        master=settings.master, listen=settings.listen, orphans_kill_s=settings.orphans_kill_s,
-        token_file=settings.token_file,
-        can=("shell", *(() if uncontained else ("contain",)), *(("users",) if is_root else ())),
-        lacks=lacks,
+        master=settings.master, listen=settings.listen,
+        orphans_kill_s=settings.orphans_kill_s or 0.0, token_file=settings.token_file,
+        can=tuple(word for word, there in can.items() if there), lacks=lacks,
+        roots=tuple(map(os.fsencode, policy.roots)), shared=tuple(map(os.fsencode, policy.shared)),
+        config=policy.path or os.path.join(settings.state, NAME),
     )
 
 
@@ -160,5 +186,7 @@ def say_hello(settings: Settings, facts: Facts, log: Log) -> None:
     log("info", f"state folder {settings.state}")
     log("info", f"logs folder {os.path.join(settings.logs, settings.name)}")
     log("info", f"can: {', '.join(facts.can)}")
+    if settings.policy.path:
+        log("info", f"policy {settings.policy.path}")
     for word, reason in facts.lacks.items():
         log("info", f"weaker here: no {word}: {reason}")

@@ -74,7 +74,12 @@ class Facts(Word, frozen=True, tag="Facts"):
     orphans_kill_s: float = 0.0
     can: tuple[str, ...] = ()
     lacks: dict[str, str] = {}
+    #: Folders open to copies and removals besides the files folder.
     roots: tuple[bytes, ...] = ()
+    #: Folders that other nodes see under the same path.
+    shared: tuple[bytes, ...] = ()
+    #: The node's policy file, which may not be there.
+    config: str = ""
     #: File with a join token, or empty.
     token_file: str = ""
 

@@ -41,7 +41,7 @@ class Spawner:
     def __init__(self, place: Place):
         self.place = place
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        self._user = environment.of_user(*_myself(), os.environb)
+        self._user = environment.of_user(*myself(), os.environb)
 
     def log_path(self, task: str) -> str:
         return os.path.join(self.place.logs, f"{task}.log")
@@ -173,7 +173,7 @@ def _failure(err: OSError, what: str) -> TaskError:
     return TaskError(code, f"{what}: {err.strerror}")
 
 
-def _myself() -> tuple[str, str, str]:
+def myself() -> tuple[str, str, str]:
     """Name, home and shell of the user we run as; a user without a passwd(5) line has a number."""
     try:
         user = pwd.getpwuid(os.geteuid())

@@ -41,9 +41,9 @@ class Tasks:
         self._containment = tools.containment
         self._watch = Watch(tools.loop, self._ended, tools.others)
         self._endings = Endings(tools.loop, self._kill, self._is_gone)
-        self.launches = Launches(tools, self._watch)
         #: Tasks that have ended while processes of theirs run on.
         self._left: set[str] = set()
+        self.launches = Launches(tools, self._watch, lambda: len(self.occupied()))
 
     # ---- what there is ---------------------------------------------------------------------
 

@@ -348,6 +348,14 @@ class Cluster:
         return up
 
 
+def policy(top: Path, text: str) -> str:
+    """A policy file for nodes, who are given it by --config."""
+    path = top / "clientd.toml"
+    path.write_text(text)
+    path.chmod(0o644)
+    return str(path)
+
+
 def free_port() -> int:
     """A TCP port that nobody listens on, below those the kernel gives to connections."""
     while True:
