@@ -18,7 +18,7 @@ The daemon of a node: starts the tasks that its master asks for, and looks after
 Usage:
   clientd --name NODE (--master HOST:PORT | --listen HOST:PORT)
           [--token-file FILE] [--state DIR] [--logs DIR] [--config FILE]
-          [--orphans POLICY] [-v | -q]
+          [--orphans POLICY] [--agent-user USER] [-v | -q]
   clientd (-h | --help)
   clientd --version
 
@@ -36,6 +36,8 @@ Options:
   --orphans POLICY    what becomes of tasks when the master is silent: keep, or kill=SECONDS
                       to end them all and stop after that long; default: as clientd.toml says,
                       else keep
+  --agent-user USER   run the process that talks to the network, and reads and writes what is
+                      copied, as this user; needs root
   -v                  say more on stderr: configuration, too
   -q                  say less: warnings only
   -h, --help          this text
@@ -83,6 +85,7 @@ def asked(argv: Sequence[str]) -> tuple[Settings, Level]:
         orphans_kill_s(given["--orphans"]) if given["--orphans"] is not None else None,
         os.path.abspath(given["--token-file"]) if given["--token-file"] else "",
         os.path.abspath(given["--config"]) if given["--config"] else "",
+        given["--agent-user"] or "",
     )
     return settings, "config" if given["-v"] else "warning" if given["-q"] else "info"
 

@@ -32,7 +32,7 @@ from clientd.membership import Membership
 from clientd.roots import Roots
 from clientd.transfers import Transfers
 from godwit.errors import GodwitError, PeerError
-from godwit.log import Log
+from godwit.log import Level, Log
 from godwit.names import join_address, split_address
 from godwit.wire import frames, messages
 from godwit.wire.link import Accept, Link, Listener, Receive, dial, listen_tcp, reason_of
@@ -42,6 +42,18 @@ from godwit.wire.trust import expect_master
 
 #: Seconds between two looks at the age of this node's certificate.
 RENEWALS_S = 3600.0
+
+
+class KeepersLog(Log):
+    """The daemon's log, written by the keeper for an agent that has no right to."""
+
+    def __init__(self, keeper: Link):
+        super().__init__("agent", stderr_level=None)
+        self._keeper = keeper
+
+    def __call__(self, level: Level, text: str, **about: object) -> None:
+        task = str(about.get("task", ""))
+        self._keeper.send(orders.encode(orders.Say(level, text, task)))
 
 
 class Shell:
@@ -107,13 +119,17 @@ class Shell:
 
     def _begin(self, facts: orders.Facts) -> None:
         """The keeper's first word says where everything is."""
-        self._log = Log(f"agent {facts.name}", os.path.join(facts.logs, facts.name, "clientd.log"))
+        if facts.demoted:
+            self._log = KeepersLog(self._keeper)
+        else:
+            path = os.path.join(facts.logs, facts.name, "clientd.log")
+            self._log = Log(f"agent {facts.name}", path)
         folder = os.path.join(facts.state, "agent")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         self._identity_path = os.path.join(folder, "identity.json")
         self._times = LogTimes(os.path.join(folder, "times"))
         self._membership = Membership(
-            os.path.join(folder, "trust"), facts.name, facts.token_file, self._log
+            os.path.join(folder, "trust"), facts.name, facts.token_file, self._log, facts.token
         )
         self._transfers = Transfers(
             Roots(facts.roots, os.fsencode(os.path.join(facts.state, "files")), facts.config),

@@ -1,6 +1,8 @@
 """The agent's process as the keeper sees it: started, talked to, restarted when it dies."""
 
 import os
+import pwd
+import resource
 import signal
 import socket
 import sys
@@ -8,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from select import EPOLLIN, EPOLLOUT
 
-from clientd.keeper import orders
+from clientd.keeper import forked, orders
 from clientd.keeper.backoff import Backoff
+from clientd.keeper.demotion import environment_of
 from clientd.keeper.loop import Loop
 from godwit.errors import PeerError
 from godwit.log import Log
@@ -33,13 +36,16 @@ class Agent:
 
     ``greeting`` makes a new agent's first words, the next one when the last was mostly read;
     ``take`` gets each order.  ``waiters``: who waits for which of our children that are no task's.
+    ``user``: whom it runs as, if not as we.
     """
 
     def __init__(
         self, loop: Loop, log: Log, waiters: dict[int, Callable[[], None]],
         greeting: Callable[[], Iterator[orders.Word]], take: Callable[[orders.Order], None],
+        user: pwd.struct_passwd | None = None,
     ):
         self.pid = 0
+        self._user = user
         self._loop = loop
         self._log = log
         self._waiters = waiters
@@ -77,7 +83,7 @@ class Agent:
             try:
                 ours.setblocking(False)
                 theirs.set_inheritable(True)
-                pid = _execute(theirs.fileno())
+                pid = _execute(theirs.fileno(), self._user)
                 self._pidfd = os.pidfd_open(pid)
             except OSError:
                 ours.close()
@@ -200,12 +206,38 @@ class Agent:
         self._loop.alarm("agent", pause, self.start)
 
 
-def _execute(fd: int) -> int:
-    """The pid of an agent that has the descriptor."""
+def environment(user: pwd.struct_passwd | None) -> dict[str, str]:
+    """An agent's, in which its Python finds us."""
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH"))))
-    # A session of its own: Ctrl-C at our terminal reaches the keeper alone.
+    own = environment_of(user, os.environ) if user else os.environ
+    return {**own, "PYTHONPATH": path}
+
+
+def _execute(fd: int, user: pwd.struct_passwd | None) -> int:
+    """The pid of an agent that has the descriptor.  Raises OSError.
+
+    A session of its own: Ctrl-C at our terminal reaches the keeper alone.
+    """
+    words = [*COMMAND, str(fd)]
+    if user is not None:
+        return _execute_as(user, words)
     return os.posix_spawn(
-        COMMAND[0], [*COMMAND, str(fd)], {**os.environ, "PYTHONPATH": path}, setsid=True,
+        words[0], words, environment(None), setsid=True,
         file_actions=((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),),
     )
+
+
+def _execute_as(user: pwd.struct_passwd, words: list[str]) -> int:
+    """Like a task of that user's, but with our stderr, and what else it inherits."""
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    own = {os.fsencode(name): os.fsencode(v) for name, v in environment(user).items()}
+    try:
+        return forked.spawn(forked.Program(
+            user, -1, (os.fsencode(words[0]),), tuple(map(os.fsencode, words)), own, b"/",
+            null, 2, resource.getrlimit(resource.RLIMIT_NOFILE),
+        ))
+    except forked.StepFailed as failed:
+        raise OSError(failed.number, str(failed)) from failed
+    finally:
+        os.close(null)

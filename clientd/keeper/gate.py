@@ -4,10 +4,11 @@ The agent reads what comes from the network; nothing that it says is believed he
 """
 
 import os
+import pwd
 from dataclasses import dataclass
 
 from clientd.keeper import environment, forked
-from clientd.keeper.policy import Policy
+from clientd.keeper.policy import CODE, Policy
 from clientd.within import may_reach
 from godwit.errors import TaskError
 from godwit.task.record import Spec
@@ -22,13 +23,14 @@ class Gate:
     files: bytes
     #: Name of the user that we run as.
     me: str
+    #: The agent's user, when that is another than ours.
+    agent: pwd.struct_passwd | None = None
 
     def objection(self, spec: Spec, occupied: int) -> TaskError | None:
         """Why this launch is not taken while so many tasks have a process; None: it is."""
         try:
             environment.check(spec)
-            if spec.user:
-                forked.find_user(spec.user)
+            self._check_user(spec.user)
         except TaskError as err:
             return err
         words = environment.words(spec)
@@ -36,6 +38,16 @@ class Gate:
             self.policy.objection(spec, words, self.me, self._may_reach)
             or self.policy.full(occupied)
         )
+
+    def _check_user(self, name: str) -> None:
+        """Raises TaskError."""
+        if not name:
+            return
+        user = forked.find_user(name)
+        if self.agent and user.pw_uid == self.agent.pw_uid:
+            raise TaskError(
+                CODE, f"{name} is the user of this node's agent, which a task could then take over"
+            )
 
     def _may_reach(self, path: bytes) -> bool:
         return may_reach(tuple(map(os.fsencode, self.policy.roots)), self.files, path)

@@ -14,6 +14,7 @@ from clientd.keeper import orders
 from clientd.keeper.agents import Agent
 from clientd.keeper.birth import Born
 from clientd.keeper.news import batches
+from clientd.keeper.spokesman import Spokesman
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import usage
@@ -53,7 +54,10 @@ class Keeper:
         self._born = born
         self._phase = Phase.RUNNING
         self._reason = ""
-        self.agent = Agent(self._loop, self._log, tools.others, self._first_words, self._obey)
+        self._spokesman = Spokesman(facts, tools.gate.agent)
+        self.agent = Agent(
+            self._loop, self._log, tools.others, self._first_words, self._obey, tools.gate.agent
+        )
         self._loop.watch(born.wakeup, self._on_signals)
 
     def run(self) -> None:
@@ -76,7 +80,7 @@ class Keeper:
 
     def _first_words(self) -> Iterator[orders.Word]:
         """What a new agent is told: all, as it is when the agent gets that far."""
-        yield self._facts
+        yield self._spokesman.facts()
         known = self._register.tasks
         names = list(known)
         for batch in batches(known[name] for name in names if name in known):
@@ -102,6 +106,8 @@ class Keeper:
                 self._each(number, tasks, lambda task: self._tasks.pause(task, resume))
             case orders.Forget(number, tasks):
                 self._end_all(number, tasks, self._tasks.forget)
+            case orders.Say():
+                self._spokesman.say(order, self.agent.pid)
             case orders.Measure():
                 self._tell(orders.Measured(usage(resource.getrusage(resource.RUSAGE_CHILDREN))))
             case orders.Stop(end_tasks, reason):

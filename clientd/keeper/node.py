@@ -2,13 +2,16 @@
 
 import fcntl
 import os
+import pwd
+from contextlib import suppress
 from dataclasses import replace
 from zlib import crc32
 
-from clientd.keeper import processes
+from clientd.keeper import agents, processes
 from clientd.keeper.birth import Born, settle_memory
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.containment import Containment
+from clientd.keeper.demotion import find_agent_user, give_log, hand_over, try_out
 from clientd.keeper.gate import Gate
 from clientd.keeper.journal import Journal
 from clientd.keeper.keeper import Keeper
@@ -29,10 +32,12 @@ from godwit.log import Level, Log
 def run(settings: Settings, born: Born, level: Level) -> None:
     """From start to stop; ``level`` is what goes to stderr.  Raises StartError."""
     settings = with_policy(settings)
+    agent = find_agent_user(settings.agent_user)
     files = make_folders(settings)
     lock = take_lock(settings)
     try:
-        _run(settings, born, open_log(settings, level), files)
+        hand_over(settings, agent)
+        _run(settings, born, open_log(settings, level), files, agent)
     finally:
         os.close(lock)
 
@@ -111,7 +116,9 @@ def contain(settings: Settings) -> tuple[Cgroups | None, str]:
         return None, str(err)
 
 
-def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
+def _run(
+    settings: Settings, born: Born, log: Log, files: bytes, agent: pwd.struct_passwd | None
+) -> None:
     journal = Journal(os.path.join(settings.state, "journal"))
     ledger = recall(journal, log)
     cgroups, without = contain(settings)
@@ -121,10 +128,12 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     facts = facts_of(settings, without)
     place = Place(
         settings.name, mark_of(settings.state), os.path.join(settings.logs, settings.name), files,
-        born.files, born.own_files,
+        born.files, born.own_files, agent.pw_gid if agent else -1,
     )
+    if agent:
+        admit_agent(settings, agent, ledger)
     containment, register = Containment(cgroups, place.mark), Register(journal, ledger, log)
-    gate = Gate(settings.policy, files, myself()[0])
+    gate = Gate(settings.policy, files, myself()[0], agent)
     tools = Tools(Loop(), register, Spawner(place), containment, gate, facts.boot, {})
     say_hello(settings, facts, log)
     os.chdir("/")  # what we are in cannot be unmounted
@@ -136,6 +145,17 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     journal.close()
     containment.close()
     log("info", "stopped")
+
+
+def admit_agent(settings: Settings, agent: pwd.struct_passwd, ledger: Ledger) -> None:
+    """An agent of another user reads what tasks wrote before.  Raises StartError if it cannot."""
+    for task in ledger.tasks.values():
+        if task.log:
+            with suppress(OSError):  # it is gone
+                give_log(task.log, agent.pw_gid)
+    folders = [os.path.join(settings.state, name) for name in ("agent", "files")]
+    folders.append(os.path.join(settings.logs, settings.name))
+    try_out(agent, agents.COMMAND[0], agents.environment(agent), folders)
 
 
 def recall(journal: Journal, log: Log) -> Ledger:
@@ -186,6 +206,8 @@ def say_hello(settings: Settings, facts: Facts, log: Log) -> None:
     log("info", f"state folder {settings.state}")
     log("info", f"logs folder {os.path.join(settings.logs, settings.name)}")
     log("info", f"can: {', '.join(facts.can)}")
+    if settings.agent_user:
+        log("info", f"the agent runs as {settings.agent_user}")
     if settings.policy.path:
         log("info", f"policy {settings.policy.path}")
     for word, reason in facts.lacks.items():

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from godwit.errors import MessageError
+from godwit.log import Level
 from godwit.task.record import Spec, Task, Usage
 
 
@@ -55,6 +56,14 @@ class Stop(Order, frozen=True, tag="Stop"):
     reason: str = ""
 
 
+class Say(Order, frozen=True, tag="Say"):
+    """Write a line into the daemon's log, which an agent of another user cannot do itself."""
+
+    level: Level
+    text: str
+    task: str = ""
+
+
 class Word(Struct, frozen=True, tag_field="is", omit_defaults=True):
     """The root of what the keeper tells."""
 
@@ -80,6 +89,9 @@ class Facts(Word, frozen=True, tag="Facts"):
     shared: tuple[bytes, ...] = ()
     #: The node's policy file, which may not be there.
     config: str = ""
+    #: The agent runs as another user: the log is written for it, the token is read for it.
+    demoted: bool = False
+    token: str = ""
     #: File with a join token, or empty.
     token_file: str = ""
 
@@ -128,7 +140,7 @@ class Stopping(Word, frozen=True, tag="Stopping"):
     tasks_left: int = 0
 
 
-Orders = Start | Signal | Pause | Forget | Measure | Stop
+Orders = Start | Signal | Pause | Forget | Measure | Stop | Say
 Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping
 
 _encoder = msgspec.msgpack.Encoder()

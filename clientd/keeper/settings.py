@@ -27,6 +27,8 @@ class Settings:
     token_file: str = ""
     #: The node's policy file as --config names it; empty: the one in the state folder, if any.
     config: str = ""
+    #: Whom the agent runs as; empty: the same as we.
+    agent_user: str = ""
     policy: Policy = field(default_factory=Policy)
 
 

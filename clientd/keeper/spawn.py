@@ -33,6 +33,8 @@ class Place:
     #: RLIMIT_NOFILE for tasks, and our own.
     limit: tuple[int, int]
     own_limit: tuple[int, int]
+    #: Who besides us reads the logs: the agent's group, if it is another user; -1: nobody.
+    readers: int = -1
 
 
 class Spawner:
@@ -73,14 +75,19 @@ class Spawner:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             with suppress(FileNotFoundError):
-                return os.open(path, flags, 0o640)
+                return self._for_readers(os.open(path, flags, 0o640))
             os.makedirs(self.place.logs, exist_ok=True)
-            return os.open(path, flags, 0o640)
+            return self._for_readers(os.open(path, flags, 0o640))
         except FileExistsError:
             # Its record is lost, but it has run.
             raise TaskError("EEXIST", f"a task {task} was started here before") from None
         except OSError as err:
             raise _failure(err, f"its log {path}") from err
+
+    def _for_readers(self, log: int) -> int:
+        if self.place.readers >= 0:
+            os.fchown(log, -1, self.place.readers)
+        return log
 
     def _spawn(self, spec: Spec, log: int) -> int:
         cwd = self._cwd(spec)
