@@ -89,7 +89,8 @@ def serve(state: str, log: Log, host: str, port: int, level: Level | None) -> No
 async def _serve(
     state: str, log: Log, store: Store, listen: tuple[str, int], level: Level | None
 ) -> None:
-    server = Server(state, log, store)
+    audit = Log("audit", os.path.join(os.path.dirname(log.path), "audit.log"), None, 0o600)
+    server = Server(state, log, store, audit)
     address = server.start(*listen)
     log("config", f"godwit {godwit.__version__}: listening on {address}")
     log("config", f"state in {state}, log in {log.path}")

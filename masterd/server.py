@@ -35,9 +35,11 @@ from godwit.wire.session import Session
 from godwit.wire.trust import Peer, expect_leaf, peer_of
 from masterd import actions as do
 from masterd import events as on
+from masterd.audit import Audit, Line
 from masterd.authority import Admissions, Question
 from masterd.copies import OTHER
 from masterd.core import Chance, Identity, Master
+from masterd.operators import identify
 from masterd.registry import Node
 from masterd.store import Store
 
@@ -48,9 +50,11 @@ ADDRESS = "address"
 class Server:
     """Does what the core wants, and tells it what happens."""
 
-    def __init__(self, state: str, log: Log, store: Store):
+    def __init__(self, state: str, log: Log, store: Store, audit_log: Log):
         self._state = state
         self._log = log
+        self._audit = Audit()
+        self._audit_log = audit_log
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._core: Master
@@ -167,8 +171,31 @@ class Server:
     def _handle(self, event: on.Event) -> None:
         if self.done.done():
             return
+        self._note(event)
         self._perform(self._core.handle(event, time.monotonic(), time.time()))
         self._sleep_till(self._core.deadline())
+
+    def _note(self, event: on.Event) -> None:
+        """For the audit log: what is wanted, and by whom."""
+        match event:
+            case on.Asked(operator, request):
+                self._write(self._audit.asked(operator, request))
+            case on.OperatorGone(operator):
+                self._write(self._audit.gone(operator))
+            case on.JoinAsked(asked, token, _, _, peer):
+                self._audit.knocked(asked, token, peer)
+            case on.Certified(asked, name, leaf):
+                self._write(self._audit.certified(asked, name, leaf))
+            case _:
+                pass
+
+    def _write(self, lines: Iterator[Line]) -> None:
+        for line in lines:
+            before = self._audit_log.trouble
+            self._audit_log("info", line.text, **line.about)
+            trouble = self._audit_log.trouble
+            if trouble and trouble != before:
+                self._log("severe", f"cannot write {self._audit_log.path}: {trouble}")
 
     def _sleep_till(self, deadline: float) -> None:
         if deadline == self._timer_at:
@@ -227,6 +254,8 @@ class Server:
         if link.peer_uid() not in (0, os.geteuid()):
             self._log("warning", f"refused an operator of uid {link.peer_uid()}")
             link.close("not yours")
+        else:
+            self._audit.came(link.number, identify(link.peer_pid(), link.peer_uid()))
 
     def _on_refused(self, peer: str, reason: str) -> None:
         self._log("warning", f"refused a connection from {peer or 'this machine'}: {reason}")
@@ -273,6 +302,7 @@ class Server:
                 if link in self._links:
                     self._links[link][0].send(messages.encode(message))
             case do.Answer(operator, reply):
+                self._write(self._audit.answered(operator, reply))
                 if operator in self._operators:
                     self._operators[operator].send(operations.encode(reply))
             case do.Open(link, channel):

@@ -39,6 +39,7 @@ PURE = [
     "masterd.events",
     "masterd.actions",
     "masterd.admission",
+    "masterd.audit",
     "masterd.references",
     "masterd.registry",
     "masterd.history",
