@@ -1,5 +1,6 @@
 """What a node's policy file says, and which launches it lets through."""
 
+import contextlib
 import os
 import tomllib
 from collections.abc import Callable
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clientd.keeper import environment
+from clientd.keeper import environment, node
 from clientd.keeper.gate import Gate
 from clientd.keeper.policy import Policy, Wrong, read_policy
 from clientd.keeper.policyfile import read_file
+from clientd.keeper.settings import Settings
 from clientd.keeper.templates import compile_template, plain_words
 from clientd.within import may_reach
 from godwit.errors import StartError, TaskError
@@ -120,6 +122,48 @@ def test_what_is_not_as_it_should_be_is_named_with_what_would_be_right(
         policy(text)
     assert key in str(refusal.value) and right in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+#: What TOML can hold, with the keys that mean something among them.
+KEYS = st.sampled_from([
+    "users", "max_tasks", "orphans", "commands", "files", "shared", "mode", "templates", "env",
+    "folders", "roots", "paths",
+]) | st.text(max_size=4)
+TEXTS = st.sampled_from(["open", "templates", "/x", "{int:n}", "{one:a|b}", "{", ""]) | st.text()
+VALUES = st.recursive(
+    st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4))
+def test_whatever_the_toml_holds_is_a_policy_or_wrong(document: dict[str, Any]) -> None:
+    with contextlib.suppress(Wrong):
+        read_policy("/etc/clientd.toml", document)
+
+
+@given(st.lists(st.binary(max_size=12), min_size=1, max_size=4))
+def test_what_fits_a_template_has_its_words_around_the_holes(words: list[bytes]) -> None:
+    template = compile_template(["/x", "-n{int:n}", "{word:w}", "--to={path:p}/end"])
+    command = (b"/x", *words)
+    if template.fits(command, anywhere):
+        _, number, word, path = command
+        assert number.startswith(b"-n") and number[2:].isdigit()
+        assert word and word[:1] not in b"-.+" and b"/" not in word
+        assert path.startswith(b"--to=") and path.endswith(b"/end") and b"\0" not in path
+
+
+@pytest.mark.parametrize(("option", "text", "kill_s"), [
+    (None, "", 0.0), (None, "orphans = 'kill=9'", 9.0), (0.0, "orphans = 'kill=9'", 0.0),
+    (5.0, "orphans = 'keep'", 5.0), (None, "orphans = 'keep'", 0.0),
+])
+def test_the_command_line_says_what_becomes_of_orphans_before_the_file_does(
+    tmp_path: Path, option: float | None, text: str, kill_s: float
+) -> None:
+    (tmp_path / "clientd.toml").write_text(text)
+    (tmp_path / "clientd.toml").chmod(0o600)
+    settings = Settings("n1", "hub:1", "", str(tmp_path), str(tmp_path), option)
+    assert node.with_policy(settings).orphans_kill_s == kill_s
 
 
 def test_a_file_that_others_may_change_or_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ def run(settings: Settings, born: Born, level: Level) -> None:
     """From start to stop; ``level`` is what goes to stderr.  Raises StartError."""
     settings = with_policy(settings)
     agent = find_agent_user(settings.agent_user)
+    if agent and agent.pw_name in (settings.policy.users or ()):
+        raise StartError(
+            f"{settings.policy.path}: users: {agent.pw_name} is the agent's user (--agent-user), "
+            "as whom no task runs; name others"
+        )
     files = make_folders(settings)
     lock = take_lock(settings)
     try:

@@ -3,10 +3,10 @@
 import os
 import pwd
 import stat
-import tomllib
 
 from clientd.keeper.policy import Policy, Wrong, read_policy
 from godwit.errors import StartError
+from godwit.log import printable
 
 #: Its name in the state folder.
 NAME = "clientd.toml"
@@ -21,11 +21,13 @@ def read_file(path: str, files: str) -> Policy:
         _check_users(policy)
         _check_programs(policy, files)
     except Wrong as err:
-        raise StartError(f"{path}: {err}") from err
+        raise StartError(f"{path}: {printable(str(err))}") from err
     return policy
 
 
 def _document(path: str) -> dict[str, object]:
+    import tomllib  # what a keeper has in memory is copied at every fork
+
     try:
         with open(path, "rb") as file:
             _check_owner(path, os.fstat(file.fileno()))
@@ -39,7 +41,7 @@ def _document(path: str) -> dict[str, object]:
     except UnicodeDecodeError as err:
         raise StartError(f"{path}: byte {err.start} is no UTF-8") from err
     except (tomllib.TOMLDecodeError, RecursionError) as err:
-        raise StartError(f"{path}: not TOML: {err or 'nested too deep'}") from err
+        raise StartError(f"{path}: not TOML: {printable(str(err))}") from err
 
 
 def _check_owner(path: str, found: os.stat_result) -> None:

@@ -191,6 +191,26 @@ def test_a_user_that_cannot_be_the_agents_is_one_line(tmp_path: Path, user: str,
     assert said in done.stderr and done.stderr.count("\n") == 1
 
 
+def test_a_policy_that_lets_tasks_run_as_the_agents_user_is_refused(tmp_path: Path) -> None:
+    config = policy(tmp_path, f"users = ['{OTHER.pw_name}', '{USER.pw_name}']")
+    done = started(None, tmp_path, "--agent-user", USER.pw_name, "--config", config)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"{config}: users: {USER.pw_name} is the agent's user" in done.stderr
+
+
+def test_an_orphan_with_such_an_agent_is_registered_by_its_code(one: Cluster) -> None:
+    host, port = one.start_waiting_node("far", "--agent-user", USER.pw_name)
+    done = one.godwit("register", "--code-file", one.code_file("far"), host, port, "far")
+    assert done.returncode == 0, done.stderr
+    one.wait_up("far")
+    # Both ends of a copy between nodes are such agents.
+    (one.top / "node1" / "files" / "between").write_text("x")
+    assert one.godwit("copy", "node1:between", "far:").returncode == 0
+    assert one.godwit("execute", "--wait", "-f", "far", "cat", "between").stdout == "x"
+    assert one.godwit("dereg", "--yes", "far").returncode == 0
+    assert one.nodes.pop("far").close(expect_empty=True) == []
+
+
 def test_folders_that_the_user_may_not_enter_are_said_at_the_start(
     one: Cluster, top: Path
 ) -> None:
