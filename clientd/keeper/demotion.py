@@ -57,8 +57,9 @@ def hand_over(settings: Settings, user: pwd.struct_passwd | None) -> None:
         os.chmod(settings.state, 0o711)
         if os.lstat(agent).st_uid != user.pw_uid:
             _give(agent, user)
-        os.chown(files, user.pw_uid, user.pw_gid)
-        os.chmod(files, 0o711)
+        if os.lstat(files).st_uid != user.pw_uid:
+            os.chown(files, user.pw_uid, user.pw_gid)
+            os.chmod(files, 0o711)  # tasks of all users start there
     except OSError as err:
         raise StartError(f"--agent-user: {err.filename}: {err.strerror}") from err
 
@@ -120,7 +121,7 @@ def try_out(
 
 def give_log(path: str, group: int) -> None:
     """A task's log that was there before: the agent's group reads it.  Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         os.fchown(fd, -1, group)
     finally:
