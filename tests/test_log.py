@@ -96,3 +96,27 @@ def test_no_descriptor_for_a_new_log_keeps_the_old_one(
     os.close(stranger)
     close(log)
     assert [line["text"] for line in lines(tmp_path / "log")] == ["goes on"]
+
+
+def test_a_log_says_why_its_last_line_is_not_in_the_file(tmp_path: Path) -> None:
+    full = Log("audit", "/dev/full", None)
+    full("info", "lost")
+    assert full.trouble == "No space left on device"
+    close(full)
+    log = Log("audit", str(tmp_path / "log"), None)
+    log("info", "kept")
+    assert log.trouble == ""
+    close(log)
+
+
+def test_a_private_log_is_private_after_a_rotation_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "ROTATE_AT", 10)
+    (tmp_path / "log").touch(0o644)
+    log = Log("audit", str(tmp_path / "log"), None, 0o600)
+    for _ in range(3):
+        log("info", "x")
+    close(log)
+    for name in ("log", "log.1"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600

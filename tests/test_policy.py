@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,14 @@ def test_everything_that_can_be_written_is_read() -> None:
     assert found.templates is not None and len(found.templates) == 2
     assert (found.env, found.folders) == (("LANG",), ("/srv/render",))
     assert (found.roots, found.shared) == (("/srv/render", "/data"), ("/net/home",))
+
+
+def test_the_example_in_the_manual_is_a_policy() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "security.md").read_text()
+    (example,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    found = policy(example)
+    assert found.users and found.max_tasks and found.templates and found.roots and found.shared
+    assert found.env and found.folders and found.orphans
 
 
 def test_an_empty_file_limits_nothing_but_copies() -> None:
