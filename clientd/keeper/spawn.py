@@ -130,7 +130,8 @@ class Spawner:
             if failed.step == "exec":
                 # To say why, look for it as we would have.
                 file = environment.choose(
-                    words[0], env[b"PATH"], lambda file: probe(os.path.join(cwd, file))
+                    words[0], env[b"PATH"],
+                    lambda file: probe(file and os.path.join(cwd, file)),
                 )
                 raise _refusal(words[0], os.path.join(cwd, file), failed.number) from failed
             what = failed.step
