@@ -1,12 +1,13 @@
 """clientd: the daemon of a node."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 import docopt
 
-from clientd.keeper import birth, node
+from clientd.keeper import birth, node, trim
 from clientd.keeper.settings import Settings
 from godwit import __version__, names, places
 from godwit.errors import StartError, UsageError
@@ -17,7 +18,8 @@ The daemon of a node: starts the tasks that its master asks for, and looks after
 
 Usage:
   clientd --name NODE (--master HOST:PORT | --listen HOST:PORT)
-          [--token-file FILE] [--state DIR] [--logs DIR] [--orphans POLICY] [-v | -q]
+          [--token-file FILE] [--state DIR] [--logs DIR] [--orphans POLICY]
+          [--log-max SIZE] [-v | -q]
   clientd (-h | --help)
   clientd --version
 
@@ -31,6 +33,8 @@ Options:
   --logs DIR          where its own log is and, in DIR/NODE, those of its tasks
   --orphans POLICY    what becomes of tasks when the master is silent: keep, or kill=SECONDS
                       to end them all and stop after that long [default: keep]
+  --log-max SIZE      a log of a task takes at most about SIZE of the disk (64M, 2G; 64K at least):
+                      then its oldest part is dropped; none: never [default: none]
   -v                  say more on stderr: configuration, too
   -q                  say less: warnings only
   -h, --help          this text
@@ -39,6 +43,9 @@ Options:
 
 #: Longest silence, seconds, that a policy can ask for: about a year.
 LONGEST_S = 366 * 24 * 3600
+#: Units of sizes: the power of two.
+UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_SIZE = re.compile(r"([0-9]{1,12})([kmgtKMGT]?)")
 
 
 def main() -> int:
@@ -80,6 +87,7 @@ def asked(argv: Sequence[str]) -> tuple[Settings, Level]:
         places.node_state(name, given["--state"]), places.logs(given["--logs"]),
         orphans_kill_s(given["--orphans"]),
         os.path.abspath(given["--token-file"]) if given["--token-file"] else "",
+        log_max(given["--log-max"]),
     )
     return settings, "config" if given["-v"] else "warning" if given["-q"] else "info"
 
@@ -105,6 +113,20 @@ def orphans_kill_s(policy: str) -> float:
     raise UsageError(
         f"--orphans {policy!r} is no policy", code="bad-policy", exit_status=2,
         hint=f"write keep, or kill=SECONDS with 1 to {LONGEST_S}",
+    )
+
+
+def log_max(size: str) -> int:
+    """Bytes; 0 for no bound.  Raises UsageError."""
+    if size == "none":
+        return 0
+    found = _SIZE.fullmatch(size)
+    most = int(found[1]) << UNITS[found[2].upper()] if found else 0
+    if most >= trim.LEAST:
+        return most
+    raise UsageError(
+        f"--log-max {size!r} is no size", code="bad-size", exit_status=2,
+        hint="write none, or 64K and more: 64M, 2G",
     )
 
 

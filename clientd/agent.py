@@ -107,7 +107,8 @@ class Shell:
 
     def _begin(self, facts: orders.Facts) -> None:
         """The keeper's first word says where everything is."""
-        self._log = Log(f"agent {facts.name}", os.path.join(facts.logs, facts.name, "clientd.log"))
+        path = os.path.join(facts.logs, facts.name, "clientd.log")
+        self._log = Log(f"agent {facts.name}", path, facts.stderr)
         folder = os.path.join(facts.state, "agent")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         self._identity_path = os.path.join(folder, "identity.json")

@@ -18,6 +18,7 @@ from clientd.keeper.settings import Settings
 from clientd.keeper.spawn import Place, Spawner
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
+from clientd.keeper.trim import Trimmer, objection
 from godwit import __version__
 from godwit.errors import StartError
 from godwit.log import Level, Log
@@ -28,7 +29,7 @@ def run(settings: Settings, born: Born, level: Level) -> None:
     files = make_folders(settings)
     lock = take_lock(settings)
     try:
-        _run(settings, born, open_log(settings, level), files)
+        _run(settings, born, open_log(settings, level), files, level)
     finally:
         os.close(lock)
 
@@ -93,14 +94,14 @@ def contain(settings: Settings) -> tuple[Cgroups | None, str]:
         return None, str(err)
 
 
-def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
+def _run(settings: Settings, born: Born, log: Log, files: bytes, level: Level) -> None:
     journal = Journal(os.path.join(settings.state, "journal"))
     ledger = recall(journal, log)
     cgroups, without = contain(settings)
     if cgroups:
         ledger.apply(based := Based(cgroups.base))
         journal.append(based)
-    facts = facts_of(settings, without)
+    facts = facts_of(settings, without, level)
     place = Place(
         settings.name, mark_of(settings.state), os.path.join(settings.logs, settings.name), files,
         born.files, born.own_files,
@@ -113,6 +114,8 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     tasks.adopt(containment.survey(ledger.bases))
     register.compact()
     settle_memory()
+    if settings.log_max:
+        Trimmer(tools.loop, register, settings.log_max, tasks.occupied).look()
     Keeper(tools, tasks, facts, born).run()
     journal.close()
     containment.close()
@@ -133,7 +136,7 @@ def recall(journal: Journal, log: Log) -> Ledger:
     return ledger
 
 
-def facts_of(settings: Settings, uncontained: str) -> Facts:
+def facts_of(settings: Settings, uncontained: str, level: Level) -> Facts:
     """What this node is, can and lacks."""
     is_root = os.geteuid() == 0
     lacks: dict[str, str] = {}
@@ -144,12 +147,14 @@ def facts_of(settings: Settings, uncontained: str) -> Facts:
         )
     if not is_root:
         lacks["users"] = "clientd does not run as root: every task runs as its user"
+    if settings.log_max and (why := objection(os.path.join(settings.logs, settings.name))):
+        lacks["log-max"] = f"{why}; logs of tasks grow without a bound"
     return Facts(
         name=settings.name, state=settings.state, logs=settings.logs, boot=processes.boot_id(),
         master=settings.master, listen=settings.listen, orphans_kill_s=settings.orphans_kill_s,
         token_file=settings.token_file,
         can=("shell", *(() if uncontained else ("contain",)), *(("users",) if is_root else ())),
-        lacks=lacks,
+        lacks=lacks, stderr=level,
     )
 
 

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from godwit.errors import MessageError
+from godwit.log import Level
 from godwit.task.record import Spec, Task, Usage
 
 
@@ -77,6 +78,8 @@ class Facts(Word, frozen=True, tag="Facts"):
     roots: tuple[bytes, ...] = ()
     #: File with a join token, or empty.
     token_file: str = ""
+    #: The least level that goes to stderr.
+    stderr: Level = "info"
 
 
 class Known(Word, frozen=True, tag="Known"):

@@ -19,3 +19,5 @@ class Settings:
     orphans_kill_s: float = 0.0
     #: File with a join token, or empty.
     token_file: str = ""
+    #: Bytes after which a log's oldest part is dropped; 0: never.
+    log_max: int = 0

@@ -295,6 +295,8 @@ class Chunk(Message, frozen=True, tag="Chunk"):
     stream: int
     offset: int
     data: bytes
+    #: So many bytes just before ``offset`` are not in the log any more.
+    dropped: int = 0
 
 
 class Ended(Message, frozen=True, tag="Ended"):

@@ -271,6 +271,8 @@ class Output(Reply, frozen=True, tag="Output"):
     offset: int
     data: bytes
     node: str = ""
+    #: So many bytes just before ``offset`` were dropped from the log before they were sent.
+    dropped: int = 0
 
 
 class OutputEnd(Reply, frozen=True, tag="OutputEnd"):
