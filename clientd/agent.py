@@ -120,7 +120,13 @@ class Shell:
             Roots(facts.roots or (b"/",), os.fsencode(os.path.join(facts.state, "files"))),
             self._membership.trust, self._handle, self._on_refused,
         )
-        self._core = Agent(self._identity(), random.random)
+        try:
+            identity = self._identity()
+        except OSError as err:  # the keeper starts another, later
+            self._log("severe", f"cannot keep this node's identity: {err.strerror}")
+            self._exit()
+            return
+        self._core = Agent(identity, random.random)
         load.take(0)
         if facts.listen:
             self._listen(*split_address(facts.listen))
@@ -145,7 +151,7 @@ class Shell:
         self._log("info", f"listening on {join_address(host, port)}")
 
     def _identity(self) -> Identity:
-        """Who we are: from the state folder, made at the first start."""
+        """Who we are: from the state folder, made at the first start.  Raises OSError."""
         kept: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError), open(self._identity_path) as file:
             kept = json.load(file)
@@ -154,7 +160,8 @@ class Shell:
             node, secrets.token_hex(8), kept.get("master", ""),
             f"{platform.system()} {platform.release()} {platform.machine()}",
         )
-        self._remember(node, identity.master)
+        if "node" not in kept:
+            self._remember(node, identity.master)
         return identity
 
     def _remember(self, node: str, master: str) -> None:
@@ -247,7 +254,10 @@ class Shell:
                 self._keeper.send(orders.encode(order))
             case do.Remember(master):
                 assert self._core is not None
-                self._remember(self._core.identity.node, master)
+                try:
+                    self._remember(self._core.identity.node, master)
+                except OSError as err:  # a full disk; it is told anew at the next welcome
+                    self._log("severe", f"cannot write {self._identity_path}: {err.strerror}")
                 if not master and self._listener is not None:
                     self._membership.give_up()
             case do.TakeLoad(running):

@@ -161,7 +161,18 @@ class KeepEvent:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What follows waits until every record so far is on the disk."""
+    """What follows waits until every record so far is on the disk.
+
+    When they cannot be written, a Commit that names who asked is answered by Unrecorded, and what
+    follows is not done; any other goes on, with the records in memory till they can be.
+    """
+
+    operator: int = 0
+    request: int = 0
+    #: A machine that wants to join.
+    asked: int = 0
+    #: What that means, for who asked.
+    failing: str = ""
 
 
 @dataclass(frozen=True, slots=True)

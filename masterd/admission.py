@@ -6,6 +6,7 @@ the next.  A certificate that the authority signed but that is not among them is
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from godwit.errors import UsageError
 from godwit.names import check_node_name, is_node_name
@@ -36,6 +37,8 @@ class Admission:
         self.tokens: dict[str, do.KeepToken] = {}
         #: By node: the leaf in use and, after a renewal, the next.
         self.leaves: dict[str, tuple[str, ...]] = {}
+        #: By who asked to join: the token as it was before, till a certificate is made.
+        self._spent: dict[int, do.KeepToken] = {}
         #: By node, monotonic seconds of its last renewal.
         self._renewed: dict[str, float] = {}
 
@@ -60,7 +63,7 @@ class Admission:
         yield kept
         whom = request.node or f"{request.uses} node{'' if request.uses == 1 else 's'}"
         yield from self._history.add(wall, "info", f"token {token.id} made for {whom}")
-        yield do.Commit()
+        yield do.Commit(operator, request.id, failing="no token was made")
         yield do.Answer(operator, op.TokenMade(request.id, str(token)))
 
     def _drop_stale(self, wall: float) -> Iterator[do.Action]:
@@ -87,8 +90,18 @@ class Admission:
         else:
             del self.tokens[token]
             yield do.DropToken(token)
-        yield do.Commit()
+        self._spent[asked] = kept
+        yield do.Commit(asked=asked, failing="come again later")
         yield do.Admit(asked, name)
+
+    def unrecorded(self, asked: int, text: str) -> Iterator[do.Action]:
+        """The use that was spent on this machine cannot be recorded: it is given back."""
+        kept = self._spent.pop(asked, None)
+        if kept is not None:
+            now = self.tokens.get(kept.id)
+            self.tokens[kept.id] = given = replace(kept, uses=now.uses + 1 if now else 1)
+            yield given
+        yield do.Deny(asked, "unrecorded", text)
 
     def _objection(self, token: str, secret: str, name: str, wall: float) -> tuple[str, str] | None:
         kept = self.tokens.get(token)
@@ -113,6 +126,7 @@ class Admission:
 
     def certified(self, asked: int, name: str, leaf: str, wall: float) -> Iterator[do.Action]:
         """A certificate was signed: it is recorded before it is handed out."""
+        self._spent.pop(asked, None)
         self.leaves[name] = (*self.leaves.get(name, ())[:1], leaf)
         yield do.KeepLeaves(name, self.leaves[name])
         yield from self._history.add(
@@ -155,6 +169,8 @@ class Admission:
         """
         self.leaves.pop(name, None)
         yield do.KeepLeaves(name, ())
+        for asked in [a for a, token in self._spent.items() if token.node in ("", name)]:
+            del self._spent[asked]
         ended = [token for token in self.tokens.values() if token.node in ("", name)]
         for token in ended:
             del self.tokens[token.id]

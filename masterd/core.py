@@ -33,6 +33,10 @@ from masterd.waits import Waits
 DISMISS_S = 8.0
 #: The code with which a node says that it knows no such task.
 NO_TASK = "no-task"
+#: The code for what is refused because the master's disk is full.
+UNRECORDED = "unrecorded"
+#: What it means of a change that has been made.
+IN_MEMORY = "it is done, is lost if the master ends now, and is recorded as soon as it can be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,8 @@ class Master:
                 yield from self.copies.bulk_opened(bulk, show, leaf)
             case on.BulkFailed(ticket, reason):
                 yield from self.copies.bulk_failed(ticket, reason)
+            case on.Unrecorded():
+                yield from self._unrecorded(event)
             case on.Tick():
                 yield from self.nodes.late(now, wall)
                 yield from self.nodes.silent(now, wall)
@@ -147,6 +153,18 @@ class Master:
         yield from self.history.add(
             self._wall, "info", text, node=node, task=task, notice=notice
         )
+
+    def _unrecorded(self, event: on.Unrecorded) -> Iterator[do.Action]:
+        """New work is refused, saying why; a launch of which no node has heard never was."""
+        text = f"the master cannot record it ({event.reason}): {event.failing}"
+        if event.asked:
+            yield from self.admission.unrecorded(event.asked, text)
+            return
+        unsent = self.launches.unsent(event.operator, event.request)
+        for task in unsent:
+            yield from self._forget(self.registry.where[task], task, UNRECORDED, text)
+        if not unsent:
+            yield do.Answer(event.operator, op.Problem(event.request, UNRECORDED, text))
 
     # ---- what nodes say --------------------------------------------------------------------
 
@@ -360,7 +378,10 @@ class Master:
                 chosen = [n for n in self._nodes(nodes) if n.state is not State.LEFT]
                 yield from self._dismiss(
                     operator, request.id, chosen,
-                    lambda: iter((do.Commit(), do.Answer(operator, op.Ok(request.id)))),
+                    lambda: iter((
+                        do.Commit(operator, request.id, failing=IN_MEMORY),
+                        do.Answer(operator, op.Ok(request.id)),
+                    )),
                 )
             case op.History():
                 yield from self._history(operator, request)
@@ -606,7 +627,7 @@ class Master:
             if code:
                 yield do.Answer(operator, op.Problem(request.id, code, text))
             else:
-                yield do.Commit()
+                yield do.Commit(operator, request.id, failing=IN_MEMORY)
                 yield do.Answer(operator, op.Ok(request.id, f"{request.name} is registered"))
 
         yield from self.nodes.register(
@@ -621,7 +642,7 @@ class Master:
         text = f"{name} was taken off the list; what runs there runs on"
         if node is not None and node.state is not State.LEFT:
             yield from self.nodes.left(node, self._wall, text)
-        yield do.Commit()
+        yield do.Commit(operator, number, failing=IN_MEMORY)
         yield do.Answer(operator, op.Ok(number, text))
 
     def _dismiss(

@@ -91,6 +91,17 @@ class OperatorGone:
 
 
 @dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """What the Commit of this name waits for cannot be written now, and why."""
+
+    operator: int
+    request: int
+    asked: int
+    failing: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BulkOpened:
     """Somebody showed a ticket; ``bulk`` names the connection."""
 
@@ -115,5 +126,6 @@ class Tick:
 
 Event = (
     LinkAccepted | LinkOpened | DialFailed | LinkClosed | Received | Asked | OperatorGone
-    | JoinAsked | Certified | Adopted | BulkOpened | BulkFailed | Tick
+    | JoinAsked | Certified | Adopted | BulkOpened | BulkFailed | Unrecorded
+    | Tick
 )

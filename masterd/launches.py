@@ -40,6 +40,8 @@ class Launch:
     #: node name -> the connection it was sent on.
     sent: dict[str, int] = field(default_factory=dict)
     faults: list[op.Fault] = field(default_factory=list)
+    #: Tasks that a node was told of after its connection was made anew.
+    again: set[str] = field(default_factory=set)
 
 
 class Launches:
@@ -74,7 +76,7 @@ class Launches:
             launch.sent[node.name] = node.control
             numbers = tuple(streams(task, node) for task in ids) if request.follow else ()
             sends.append(do.Send(node.control, wire.Launch(template, ids, numbers)))
-        yield do.Commit()
+        yield do.Commit(operator, request.id, failing="nothing was started")
         yield from sends
         yield from self._answer_if_complete(launch)
 
@@ -119,7 +121,16 @@ class Launches:
             if launch is None or task.id in node.reporting or node.control is None:
                 continue
             if launch.sent[node.name] != node.control:
+                launch.again.add(task.id)
                 yield do.Send(node.control, wire.Launch(task.spec, (task.id,)))
+
+    def unsent(self, operator: int, request: int) -> list[str]:
+        """The tasks of a launch that no node was told of."""
+        return [
+            task for task, launch in self._waiting.items()
+            if (launch.operator, launch.request.id) == (operator, request)
+            and task not in launch.again
+        ]
 
     def _settle(self, task: str) -> Iterator[do.Action]:
         launch = self._waiting.pop(task)

@@ -67,7 +67,6 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._said_trouble = ""
         self.done: asyncio.Future[str] = self._loop.create_future()
 
     # ---- life ------------------------------------------------------------------------------
@@ -102,6 +101,7 @@ class Server:
     def _begin_core(self, address: str) -> None:
         master = secrets.token_hex(16)
         kept = self._store.load()
+        self._store.on_trouble = partial(self._later, self._say_trouble)
         if "master" in kept.facts:
             master = kept.facts["master"]
         else:
@@ -252,16 +252,24 @@ class Server:
         for index, action in enumerate(actions):
             if isinstance(action, do.Commit):
                 rest = actions[index + 1 :]
-                self._store.commit(partial(self._later, self._perform_after_commit, rest))
+                self._store.commit(partial(self._later, self._committed, action, rest))
                 return
             self._do(action)
 
-    def _perform_after_commit(self, actions: list[do.Action]) -> None:
-        if self._store.trouble != self._said_trouble:
-            self._said_trouble = self._store.trouble
-            if self._said_trouble:
-                self._log("severe", f"cannot write {self._store.path}: {self._said_trouble}")
-        self._perform(actions)
+    def _committed(self, commit: do.Commit, rest: list[do.Action], trouble: str) -> None:
+        if trouble and (commit.operator or commit.asked):
+            self._handle(on.Unrecorded(
+                commit.operator, commit.request, commit.asked, commit.failing, trouble
+            ))
+        else:
+            self._perform(rest)
+
+    def _say_trouble(self, trouble: str) -> None:
+        path = self._store.path
+        if trouble:
+            self._log("severe", f"cannot write {path}: {trouble}; new work is refused till it can")
+        else:
+            self._log("info", f"{path} can be written again, and nothing is missing in it")
 
     def _later(self, call: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended

@@ -79,6 +79,12 @@ def of(actions: list[do.Action], kind: type[T]) -> list[T]:
     return [action for action in actions if isinstance(action, kind)]
 
 
+def unrecorded(commit: do.Commit) -> on.Unrecorded:
+    return on.Unrecorded(
+        commit.operator, commit.request, commit.asked, commit.failing, "disk is full"
+    )
+
+
 def texts(actions: list[do.Action]) -> list[str]:
     return [action.event.text for action in of(actions, do.KeepEvent)]
 
@@ -117,8 +123,47 @@ def test_limits_that_are_none_make_no_token(desk: Desk, limits: dict[str, Any]) 
 def test_a_token_lets_one_in_and_is_gone_from_the_disk_before_that(desk: Desk) -> None:
     token, secret = desk.token()
     done = desk.handle(on.JoinAsked(7, token, secret, "web7", ADDRESS))
-    assert done == [do.DropToken(token), do.Commit(), do.Admit(7, "web7")]
+    assert [type(action) for action in done] == [do.DropToken, do.Commit, do.Admit]
     assert isinstance(desk.join(token, secret, "web8"), do.Deny)
+
+
+@pytest.mark.parametrize("uses", [1, 2])
+def test_a_use_that_cannot_be_recorded_is_given_back_and_the_machine_told(
+    desk: Desk, uses: int
+) -> None:
+    token, secret = desk.token(uses=uses)
+    before = desk.core.admission.tokens[token]
+    (commit,) = of(desk.handle(on.JoinAsked(7, token, secret, "web7", ADDRESS)), do.Commit)
+    given, denied = desk.handle(unrecorded(commit))
+    assert given == before and isinstance(denied, do.Deny) and denied.asked == 7
+    assert "disk is full" in denied.text and desk.core.admission.tokens[token] == before
+    for _ in range(uses):
+        assert isinstance(desk.join(token, secret), do.Admit)
+    assert isinstance(desk.join(token, secret), do.Deny)
+
+
+def test_a_revoked_token_is_not_given_back(desk: Desk) -> None:
+    desk.handle(on.Certified(6, "web7", "leaf1"))
+    token, secret = desk.token()
+    (commit,) = of(desk.handle(on.JoinAsked(7, token, secret, "web7", ADDRESS)), do.Commit)
+    desk.ask(op.Revoke(3, "web7"))
+    (denied,) = desk.handle(unrecorded(commit))
+    assert isinstance(denied, do.Deny) and not desk.core.admission.tokens
+
+
+def test_a_token_that_cannot_be_recorded_is_not_told(desk: Desk) -> None:
+    (commit,) = of(desk.ask(op.MakeToken(2)), do.Commit)
+    (answer,) = desk.handle(unrecorded(commit))
+    assert isinstance(answer, do.Answer) and isinstance(answer.reply, op.Problem)
+    assert "no token was made" in answer.reply.message and answer.reply.id == 2
+
+
+def test_what_was_revoked_stays_so_though_it_cannot_be_recorded(desk: Desk) -> None:
+    desk.node()
+    (commit,) = of(desk.ask(op.Revoke(3, "web7")), do.Commit)
+    (answer,) = desk.handle(unrecorded(commit))
+    assert isinstance(answer, do.Answer) and isinstance(answer.reply, op.Problem)
+    assert "it is done" in answer.reply.message and not desk.core.admission.leaves
 
 
 def test_a_token_with_uses_lets_so_many_in(desk: Desk) -> None:

@@ -36,6 +36,7 @@ PURE = [
     "clientd.keeper.records",
     "masterd.events",
     "masterd.actions",
+    "masterd.backlog",
     "masterd.admission",
     "masterd.references",
     "masterd.registry",

@@ -68,6 +68,47 @@ def test_a_launch_that_is_refused_is_no_task() -> None:
     assert node.say(m.Rejected((TWO,), "ENOENT", "again")) == []
 
 
+def refused_by_the_disk(world: Mastering) -> None:
+    (commit,) = world.done(do.Commit)
+    world(on.Unrecorded(
+        commit.operator, commit.request, commit.asked, commit.failing, "disk is full"
+    ))
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_launch_that_cannot_be_recorded_is_refused_and_was_never_a_task(follow: bool) -> None:
+    world = Mastering()
+    world.node("n1")
+    world.node("n2")
+    number = world.execute("all", follow=follow, count=2)
+    refused_by_the_disk(world)
+    assert len(world.done(do.DropTask)) == 4 and not world.sends(m.Launch)
+    refusal = answer(world)
+    assert (refusal.id, refusal.tasks) == (number, ())
+    assert [(f.about, f.code) for f in refusal.faults] == [
+        ("n1", "unrecorded"), ("n2", "unrecorded")
+    ]
+    assert "(disk is full): nothing was started" in refusal.faults[0].message
+    assert world.is_idle() and not world.core.registry.where
+
+
+def test_what_a_node_was_told_of_on_a_new_connection_is_not_refused() -> None:
+    world = Mastering()
+    node = world.node()
+    world.execute()
+    waiting = world.last
+    node.cut()
+    node.join()
+    node.say(m.Report(()))
+    assert world.sends(m.Launch)
+    world.last = waiting
+    refused_by_the_disk(world)
+    assert not world.done(do.DropTask)
+    assert [type(reply) for reply in world.replies()] == [op.Problem]
+    node.say(m.Changed((task(ONE),)))
+    assert statuses(answer(world)) == {ONE: Status.RUNNING}
+
+
 def test_what_runs_is_not_refused_by_a_late_word() -> None:
     world = Mastering()
     node = world.node()
