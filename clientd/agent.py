@@ -31,6 +31,7 @@ from clientd.logtimes import LogTimes
 from clientd.membership import Membership
 from clientd.roots import Roots
 from clientd.transfers import Transfers
+from godwit import __version__
 from godwit.errors import GodwitError, PeerError
 from godwit.log import Log
 from godwit.names import join_address, split_address
@@ -159,6 +160,7 @@ class Shell:
         identity = Identity(
             node, secrets.token_hex(8), kept.get("master", ""),
             f"{platform.system()} {platform.release()} {platform.machine()}",
+            f"godwit {__version__}",
         )
         if "node" not in kept:
             self._remember(node, identity.master)

@@ -27,6 +27,7 @@ from masterd.nodes import Nodes, Upon, describe_end
 from masterd.orders import Gather, Orders, unreachable
 from masterd.references import choose_nodes, choose_task, choose_tasks
 from masterd.registry import Node, Registry, State
+from masterd.upgrades import Upgrades
 from masterd.waits import Waits
 
 #: Seconds a node has to end its tasks and itself: the keeper's grace and some more.
@@ -79,6 +80,7 @@ class Master:
         self.launches = Launches(self.registry, chance.task_id)
         self.follows = Follows(self.registry)
         self.waits = Waits(self.registry)
+        self.upgrades = Upgrades(self.orders, lambda node, text: self._note(text, node=node))
         self.copies = Copies(self.orders, self.admission.leaves, chance.ticket)
         #: Operators that have said Attach.
         self._attached: set[int] = set()
@@ -107,7 +109,7 @@ class Master:
         """Monotonic second at which a Tick is wanted; infinity: none."""
         return min(
             self.nodes.deadline(), self.launches.deadline(), self.waits.deadline(),
-            self.orders.deadline(),
+            self.orders.deadline(), self.upgrades.deadline(),
         )
 
     def _handle(self, event: on.Event) -> Iterator[do.Action]:
@@ -146,6 +148,7 @@ class Master:
                 yield from self.launches.late(now)
                 yield from self.orders.late(now)
                 yield from self.waits.late(now)
+                yield from self.upgrades.late(now)
 
     def _note(
         self, text: str, *, node: str = "", task: str = "", notice: bool = False
@@ -174,6 +177,8 @@ class Master:
             met = self.registry.by_link(link)
             if met is not None and met[1] == "stream":
                 yield from self.follows.stream_up(met[0])
+            elif met is not None:
+                yield from self.upgrades.came(met[0])
             return
         found = self.registry.by_link(link)
         if found is None:
@@ -305,6 +310,7 @@ class Master:
             else:
                 yield from self.waits.changed(task.id)
         yield from self.follows.cut(node, "left", f"{node.name} was deregistered", live=True)
+        yield from self.upgrades.left(node)
 
     def _replaced(self, node: Node) -> Iterator[do.Action]:
         """Another machine has its name: its tasks are not there."""
@@ -383,6 +389,9 @@ class Master:
                         do.Answer(operator, op.Ok(request.id)),
                     )),
                 )
+            case op.Upgrade(nodes=nodes):
+                chosen = [n for n in self._nodes(nodes) if n.state is not State.LEFT]
+                yield from self.upgrades.begin(operator, request, chosen, self._now)
             case op.History():
                 yield from self._history(operator, request)
             case op.StopMaster():
@@ -410,12 +419,14 @@ class Master:
         self._attached.discard(operator)
         self.history.gone(operator)
         self.waits.cancel(operator)
+        self.upgrades.cancel(operator)
         yield from self.follows.cancel(operator)
         yield from self.copies.cancel(operator)
 
     def _cancel(self, operator: int, request: int) -> Iterator[do.Action]:
         self.history.cancel(operator, request)
         self.waits.cancel(operator, request)
+        self.upgrades.cancel(operator, request)
         yield from self.follows.cancel(operator, request)
         yield from self.copies.cancel(operator, request)
 

@@ -151,6 +151,7 @@ class Mastering:
         return not any((
             core.orders._pending, core.launches._waiting, core.follows._streams,
             core.follows._readings, core.waits._waits, core.copies._copies,
+            core.upgrades._upgrades,
         ))
 
 

@@ -104,6 +104,8 @@ class Keeper:
                 self._end_all(number, tasks, self._tasks.forget)
             case orders.Measure():
                 self._tell(orders.Measured(usage(resource.getrusage(resource.RUSAGE_CHILDREN))))
+            case orders.Restart():
+                self.agent.renew()
             case orders.Stop(end_tasks, reason):
                 self.stop(reason or "told to stop", end_tasks)
 

@@ -49,6 +49,10 @@ class Measure(Order, frozen=True, tag="Measure"):
     """Tell the usage of all children that ended."""
 
 
+class Restart(Order, frozen=True, tag="Restart"):
+    """End the agent that says so and start another, whose code may be newer."""
+
+
 class Stop(Order, frozen=True, tag="Stop"):
     """Stop clientd; with ``end_tasks`` after ending everything that runs."""
 
@@ -126,7 +130,7 @@ class Stopping(Word, frozen=True, tag="Stopping"):
     tasks_left: int = 0
 
 
-Orders = Start | Signal | Pause | Forget | Measure | Stop
+Orders = Start | Signal | Pause | Forget | Measure | Restart | Stop
 Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping
 
 _encoder = msgspec.msgpack.Encoder()

@@ -207,6 +207,12 @@ class Revoke(Request, frozen=True, tag="Revoke"):
     node: str
 
 
+class Upgrade(Request, frozen=True, tag="Upgrade"):
+    """Start the agents of these nodes anew; Progress for each, then Upgraded."""
+
+    nodes: str
+
+
 class Deregister(Request, frozen=True, tag="Deregister"):
     """End the tasks of these nodes and the nodes' daemons; Progress for each, then Ok."""
 
@@ -310,6 +316,20 @@ class TokenMade(Reply, frozen=True, tag="TokenMade"):
     token: str
 
 
+class Restarted(Struct, frozen=True):
+    """A node whose agent started anew, and what that is."""
+
+    name: str
+    release: str
+
+
+class Upgraded(Reply, frozen=True, tag="Upgraded"):
+    """The nodes with a new agent, in the order in which they came, and what went wrong."""
+
+    nodes: tuple[Restarted, ...]
+    faults: tuple[Fault, ...] = ()
+
+
 class Progress(Reply, frozen=True, tag="Progress"):
     """Something on the way: a line, or bytes of a transfer."""
 
@@ -356,10 +376,11 @@ Requests = (
     Attach | ListNodes | ListTasks | Execute | FollowLogs | Took | Cancel | SignalTasks
     | PauseTasks | ForgetTasks | AwaitTasks | MeasureUsage | EraseFile | Copy | Register
     | Deregister | History | StopMaster | MakeToken | Revoke
+    | Upgrade
 )
 Replies = (
     Attached | Nodes | Tasks | Launched | Output | OutputEnd | Usages | Ticket | Progress | CopyDone
-    | Events | Ok | Problem | Notice | TokenMade
+    | Events | Ok | Problem | Notice | TokenMade | Upgraded
 )
 
 #: Replies after which the final answer is still to come.
