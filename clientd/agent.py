@@ -130,18 +130,22 @@ class Shell:
         self._core = Agent(identity, random.random)
         load.take(0)
         if facts.listen:
-            self._listen(*split_address(facts.listen))
+            if not self._listen(*split_address(facts.listen)):
+                return
             self._spawn(self._membership.wait())
+        work = f"joins {facts.master}" if facts.master else f"waits on {facts.listen}"
+        self._keeper.send(orders.encode(orders.Settled(work)))
         self._spawn(self._keep_young())
 
-    def _listen(self, host: str, port: int) -> None:
+    def _listen(self, host: str, port: int) -> bool:
+        """Whether it does; else this agent ends, and the next one tries."""
         assert self._transfers is not None
         try:
             sock = listen_tcp(host, port)
         except OSError as err:
             self._log("severe", f"cannot listen on {host}:{port}: {err.strerror}")
             self._exit()
-            return
+            return False
         self._listener = Listener(sock, Accept(
             {CONTROL: self._new_link}, self._on_accepted, self._transfers.on_bulk,
             tls=self._membership.trust.server, raw={ADOPT: self._membership.on_adopt},
@@ -150,6 +154,7 @@ class Shell:
         port = sock.getsockname()[1]
         self._transfers.listens_on(self._listener, port)
         self._log("info", f"listening on {join_address(host, port)}")
+        return True
 
     def _identity(self) -> Identity:
         """Who we are: from the state folder, made at the first start.  Raises OSError."""

@@ -49,6 +49,12 @@ class Measure(Order, frozen=True, tag="Measure"):
     """Tell the usage of all children that ended."""
 
 
+class Settled(Order, frozen=True, tag="Settled"):
+    """The agent is at work; ``text`` says at what, for the supervisor."""
+
+    text: str
+
+
 class Restart(Order, frozen=True, tag="Restart"):
     """End the agent that says so and start another, whose code may be newer."""
 
@@ -130,7 +136,7 @@ class Stopping(Word, frozen=True, tag="Stopping"):
     tasks_left: int = 0
 
 
-Orders = Start | Signal | Pause | Forget | Measure | Restart | Stop
+Orders = Start | Signal | Pause | Forget | Measure | Settled | Restart | Stop
 Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping
 
 _encoder = msgspec.msgpack.Encoder()
