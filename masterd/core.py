@@ -25,6 +25,7 @@ from masterd.history import History
 from masterd.launches import MOST, MOST_BYTES, Launches
 from masterd.nodes import Nodes, Upon, describe_end
 from masterd.orders import Gather, Orders, unreachable
+from masterd.pruning import surplus_nodes, surplus_tasks
 from masterd.references import choose_nodes, choose_task, choose_tasks
 from masterd.registry import Node, Registry, State
 from masterd.upgrades import Upgrades
@@ -278,6 +279,8 @@ class Master:
             elif task.status is not Status.UNKNOWN or task.pid is not None:
                 yield from self._forget(node, task.id)
         node.reporting.clear()
+        for name in surplus_tasks(node):
+            yield from self._forget(node, name)
 
     def _rejected(self, node: Node, task: str, code: str, text: str) -> Iterator[do.Action]:
         """Nothing came of this launch; it never was a task."""
@@ -311,6 +314,10 @@ class Master:
                 yield from self.waits.changed(task.id)
         yield from self.follows.cut(node, "left", f"{node.name} was deregistered", live=True)
         yield from self.upgrades.left(node)
+        for old in surplus_nodes(self.registry):
+            for name in tuple(old.tasks):
+                yield from self._forget(old, name)
+            self.registry.drop_node(old.name)
 
     def _replaced(self, node: Node) -> Iterator[do.Action]:
         """Another machine has its name: its tasks are not there."""

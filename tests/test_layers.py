@@ -48,6 +48,7 @@ PURE = [
     "masterd.copies",
     "masterd.admission",
     "masterd.nodes",
+    "masterd.pruning",
     "masterd.upgrades",
     "masterd.core",
     "masterd.commands.asjson",
