@@ -34,13 +34,18 @@ class LogTimes:
         """Records the log's present size, if it changed.  A full disk loses notes, not output."""
         with contextlib.suppress(OSError):
             size = os.stat(log).st_size
-            if self._sizes.get(task) != size and wall >= self._next.get(task, 0.0):
+            if self._sizes.get(task) != size and not self._too_soon(task, wall):
                 with open(self._path(task), "ab", buffering=0) as file:
                     file.write(_RECORD.pack(wall, size))
                     if file.tell() > MOST:
                         self._thin(task)
                 self._sizes[task] = size
                 self._next[task] = wall + self._pause.get(task, 0.0)
+
+    def _too_soon(self, task: str, wall: float) -> bool:
+        """Not so when the clock was put back."""
+        left = self._next.get(task, 0.0) - wall
+        return 0.0 < left <= self._pause.get(task, 0.0)
 
     def offset_at(self, task: str, wall: float) -> int:
         """A byte offset before which everything was written earlier than ``wall``."""

@@ -18,6 +18,10 @@ class Notify:
         name = os.environ.pop(VARIABLE, "")
         self._address = "\0" + name[1:] if name.startswith("@") else name
 
+    def __bool__(self) -> bool:
+        """There is a supervisor."""
+        return bool(self._address)
+
     def __call__(self, *lines: str) -> None:
         """READY=1, STOPPING=1, STATUS=...; nothing without a supervisor, and never any waiting."""
         if not self._address:

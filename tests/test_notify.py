@@ -29,7 +29,7 @@ def test_lines_reach_the_supervisor_as_one_datagram(supervisor: socket.socket) -
 
 
 def test_no_child_can_speak_for_us(supervisor: socket.socket) -> None:
-    Notify()
+    assert Notify()
     assert VARIABLE not in os.environ
 
 
@@ -44,4 +44,5 @@ def test_a_supervisor_that_does_not_read_is_not_waited_for(supervisor: socket.so
 def test_without_a_supervisor_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(socket, "socket", lambda *_: pytest.fail("a socket was made"))
+    assert not Notify()
     Notify()("READY=1")

@@ -12,7 +12,8 @@ from clientd.follow import CHUNK, last_lines
 from clientd.inotify import Growth
 from clientd.keeper import trim
 from clientd.keeper.trim import BLOCK, begin_of, marker
-from godwit.errors import UsageError
+from godwit.errors import TaskError, UsageError
+from godwit.task.record import Spec, Task
 from godwit.wire.messages import WINDOW, Chunk
 from tests.test_follow import Reader, run
 
@@ -231,3 +232,100 @@ def test_what_is_no_size_or_too_small_is_refused_with_what_would_be_right(text: 
     with pytest.raises(UsageError) as caught:
         main.log_max(text)
     assert caught.value.exit_status == 2 and "64M" in caught.value.hint
+
+
+# ---- the keeper's looks --------------------------------------------------------------------
+
+
+class Kept:
+    """What a Trimmer has to do with: a loop that stands still, tasks by name, and their logs."""
+
+    def __init__(self, folder: Path, *tasks: str):
+        self.folder = folder
+        self.tasks = {task: Task(Spec(task, ()), log=str(folder / task)) for task in tasks}
+        self.writing: list[str] = []
+        self.said: list[str] = []
+        self.pauses: list[float] = []
+        for task in tasks:
+            (folder / task).write_bytes(b"")
+        self.trimmer = trim.Trimmer(self, self, MOST, lambda: self.writing)  # type: ignore[arg-type]
+
+    def known(self, task: str) -> Task:
+        if task not in self.tasks:
+            raise TaskError("no-task", task)
+        return self.tasks[task]
+
+    def log(self, level: str, text: str, **about: object) -> None:
+        self.said.append(text)
+
+    def alarm(self, name: str, after_s: float, ring: object) -> None:
+        self.pauses.append(after_s)
+
+    def write(self, task: str, count: int) -> None:
+        with (self.folder / task).open("ab") as file:
+            file.write(b"x\n" * count)
+
+    def looks(self) -> float:
+        """One look; seconds till the next."""
+        self.trimmer.look()
+        return self.pauses[-1]
+
+    def taken(self, task: str) -> int:
+        return (self.folder / task).stat().st_blocks * 512
+
+
+def test_only_logs_of_tasks_with_a_process_are_looked_at_and_once_after_that(log: Path) -> None:
+    kept = Kept(log.parent, "a", "b")
+    assert kept.looks() == trim.LOOK_S
+    kept.looks()
+    for task in ("a", "b"):
+        kept.write(task, MOST)
+    kept.writing = ["a"]
+    assert kept.looks() == trim.LOOK_AGAIN_S
+    assert kept.taken("a") < MOST + 3 * BLOCK and kept.taken("b") > MOST
+    kept.write("a", MOST)
+    kept.writing = []
+    assert kept.looks() == trim.LOOK_AGAIN_S and kept.taken("a") < MOST + 3 * BLOCK
+    assert kept.looks() == kept.looks() == trim.LOOK_S
+    kept.write("a", MOST)
+    assert kept.looks() == trim.LOOK_S and kept.taken("a") > MOST
+
+
+def test_an_ended_tasks_long_log_is_trimmed_to_the_end(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(log.parent, "a")
+    kept.write("a", 10 * MOST)
+    monkeypatch.setattr(trim.trim, "__defaults__", (MOST,))
+    looks = 0
+    while kept.looks() == trim.LOOK_AGAIN_S:
+        looks += 1
+    assert looks > 5 and kept.taken("a") < MOST + 3 * BLOCK
+
+
+def test_a_log_that_cannot_be_trimmed_is_told_of_once(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    kept = Kept(log.parent, "a", "gone")
+    kept.writing = ["a", "gone", "never"]
+    kept.write("a", MOST)
+    os.unlink(log.parent / "gone")
+    monkeypatch.setattr(trim, "_punch", refuse)
+    for _ in range(3):
+        kept.write("a", MOST)
+        kept.looks()
+    assert kept.said == ["the log of a cannot be trimmed: Operation not supported"]
+
+
+def test_no_link_is_followed_to_a_file_that_is_no_log(log: Path) -> None:
+    kept = Kept(log.parent, "a")
+    precious = log.parent / "precious"
+    precious.write_bytes(b"x" * 2 * MOST)
+    (log.parent / "a").unlink()
+    (log.parent / "a").symlink_to(precious)
+    kept.writing = ["a"]
+    assert kept.looks() == trim.LOOK_S
+    assert precious.read_bytes() == b"x" * 2 * MOST

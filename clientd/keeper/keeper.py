@@ -80,8 +80,10 @@ class Keeper:
                 failpoint.hit("news.after")
 
     def _tell_supervisor(self) -> None:
+        if not self._born.notify or not self._at_work:
+            return
         count = len(self._tasks.running())
-        if self._at_work and count != self._told_running:
+        if count != self._told_running:
             self._told_running = count
             tasks = f"{count} task{'' if count == 1 else 's'} running"
             self._born.notify(f"STATUS={self._facts.name} {self._at_work}; {tasks}")

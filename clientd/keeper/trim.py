@@ -58,7 +58,8 @@ def marker(dropped: int) -> bytes:
 def trim(fd: int, most: int, at_once: int = SLICE) -> bool:
     """Drops the oldest part of a log that has more than ``most`` bytes, down to 3/4 of that.
 
-    At most about ``at_once`` bytes go; true: there is more to be dropped.  Raises OSError.
+    At most about ``at_once`` bytes go; true: it did, and more may be to be dropped very soon.
+    Raises OSError.
     """
     size, begin = os.fstat(fd).st_size, begin_of(fd)
     if begin > size:  # the task itself has cut it off
@@ -74,7 +75,7 @@ def trim(fd: int, most: int, at_once: int = SLICE) -> bool:
     with suppress(OSError):  # a full disk of a kind that copies on write
         os.pwrite(fd, line.rjust(kept - hole, b"\0"), hole)
     _punch(fd, hole)
-    return size - kept > most
+    return True
 
 
 def _line_after(fd: int, offset: int) -> int:
@@ -122,20 +123,22 @@ class Trimmer:
         self._most = most
         #: Tasks with a process, now.
         self._writing = writing
-        #: ... and at the last look: what they wrote last is looked at, too.
-        self._wrote: set[str] = set()
+        #: Others to be looked at: that had one at the last look, or still have too long a log.  At
+        #: first all, for a bound may be new, or an earlier keeper may have been killed.
+        self._others = set(register.tasks)
+        #: Tasks of which a failure was told.
         self._said: set[str] = set()
 
     def look(self) -> None:
         """Once, and from then on by alarms."""
         writing = set(self._writing())
-        busy = [self._trim(task) for task in writing | self._wrote]
-        self._wrote = writing
-        self._said &= writing
-        self._loop.alarm("logs", LOOK_AGAIN_S if any(busy) else LOOK_S, self.look)
+        more = {task for task in writing | self._others if self._trim(task)}
+        self._others = writing | more
+        self._said &= self._others
+        self._loop.alarm("logs", LOOK_AGAIN_S if more else LOOK_S, self.look)
 
     def _trim(self, task: str) -> bool:
-        """Something was dropped."""
+        """It is to be looked at again soon."""
         try:
             log = self._register.known(task).log
             if not log or os.stat(log).st_size <= self._most:
@@ -144,10 +147,7 @@ class Trimmer:
         except (OSError, TaskError):  # it was removed
             return False
         try:
-            before = begin_of(fd)
-            if stat.S_ISREG(os.fstat(fd).st_mode):
-                trim(fd, self._most)
-            return begin_of(fd) != before
+            return stat.S_ISREG(os.fstat(fd).st_mode) and trim(fd, self._most)
         except OSError as err:
             if task not in self._said:
                 self._said.add(task)
