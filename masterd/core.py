@@ -18,7 +18,8 @@ from godwit.wire import operations as op
 from godwit.wire.tokens import read_code
 from masterd import actions as do
 from masterd import events as on
-from masterd.admission import Admission
+from masterd.admission import UNRECORDED, Admission
+from masterd.confirms import Confirms
 from masterd.copies import Copies, Role
 from masterd.follows import Follows
 from masterd.history import History
@@ -35,8 +36,6 @@ from masterd.waits import Waits
 DISMISS_S = 8.0
 #: The code with which a node says that it knows no such task.
 NO_TASK = "no-task"
-#: The code for what is refused because the master's disk is full.
-UNRECORDED = "unrecorded"
 #: What it means of a change that has been made.
 IN_MEMORY = "it is done, is lost if the master ends now, and is recorded as soon as it can be"
 
@@ -73,12 +72,17 @@ class Master:
         self.registry = Registry()
         self.history = History()
         self.orders = Orders()
-        self.admission = Admission(self.registry, self.history, identity.ca, chance.secret)
+        self.confirms = Confirms()
+        self.admission = Admission(
+            self.registry, self.history, self.confirms, identity.ca, chance.secret
+        )
         self.nodes = Nodes(
             self.registry, self.history, self.admission, identity.master, chance.jitter,
             Upon(self.orders.lost, self._lost, self._left, self._replaced),
         )
-        self.launches = Launches(self.registry, chance.task_id)
+        self.launches = Launches(
+            self.registry, chance.task_id, self.confirms, self._forget
+        )
         self.follows = Follows(self.registry)
         self.waits = Waits(self.registry)
         self.upgrades = Upgrades(self.orders, lambda node, text: self._note(text, node=node))
@@ -140,8 +144,10 @@ class Master:
                 yield from self.copies.bulk_opened(bulk, show, leaf)
             case on.BulkFailed(ticket, reason):
                 yield from self.copies.bulk_failed(ticket, reason)
-            case on.Unrecorded():
-                yield from self._unrecorded(event)
+            case on.Recorded(number):
+                yield from self.confirms.recorded(number)
+            case on.Unrecorded(number, reason):
+                yield from self.confirms.unrecorded(number, reason)
             case on.Tick():
                 yield from self.nodes.late(now, wall)
                 yield from self.nodes.silent(now, wall)
@@ -158,17 +164,16 @@ class Master:
             self._wall, "info", text, node=node, task=task, notice=notice
         )
 
-    def _unrecorded(self, event: on.Unrecorded) -> Iterator[do.Action]:
-        """New work is refused, saying why; a launch of which no node has heard never was."""
-        text = f"the master cannot record it ({event.reason}): {event.failing}"
-        if event.asked:
-            yield from self.admission.unrecorded(event.asked, text)
-            return
-        unsent = self.launches.unsent(event.operator, event.request)
-        for task in unsent:
-            yield from self._forget(self.registry.where[task], task, UNRECORDED, text)
-        if not unsent:
-            yield do.Answer(event.operator, op.Problem(event.request, UNRECORDED, text))
+    def _confirm(self, operator: int, answer: op.Ok) -> Iterator[do.Action]:
+        """Answers once what was done is on the disk; it is done in any case."""
+        def then() -> Iterator[do.Action]:
+            yield do.Answer(operator, answer)
+
+        def failing(why: str) -> Iterator[do.Action]:
+            text = f"{why}: {IN_MEMORY}"
+            yield do.Answer(operator, op.Problem(answer.id, UNRECORDED, text))
+
+        yield from self.confirms.ask(then, failing)
 
     # ---- what nodes say --------------------------------------------------------------------
 
@@ -391,10 +396,7 @@ class Master:
                 chosen = [n for n in self._nodes(nodes) if n.state is not State.LEFT]
                 yield from self._dismiss(
                     operator, request.id, chosen,
-                    lambda: iter((
-                        do.Commit(operator, request.id, failing=IN_MEMORY),
-                        do.Answer(operator, op.Ok(request.id)),
-                    )),
+                    lambda: self._confirm(operator, op.Ok(request.id)),
                 )
             case op.Upgrade(nodes=nodes):
                 chosen = [n for n in self._nodes(nodes) if n.state is not State.LEFT]
@@ -486,11 +488,12 @@ class Master:
             )
         reading = self.follows.with_launch(operator, request) if request.follow else None
 
-        def stream(task: str, node: Node) -> int:
-            assert reading is not None
-            return self.follows.stream(reading, task, node)
+        def streams(tasks: tuple[str, ...], node: Node) -> tuple[int, ...]:
+            if reading is None or not self.follows.is_open(reading):
+                return ()
+            return tuple(self.follows.stream(reading, task, node) for task in tasks)
 
-        yield from self.launches.begin(operator, request, nodes, self._now, self._wall, stream)
+        yield from self.launches.begin(operator, request, nodes, self._now, self._wall, streams)
 
     def _each_task(
         self, operator: int, number: int, references: tuple[str, ...],
@@ -645,8 +648,8 @@ class Master:
             if code:
                 yield do.Answer(operator, op.Problem(request.id, code, text))
             else:
-                yield do.Commit(operator, request.id, failing=IN_MEMORY)
-                yield do.Answer(operator, op.Ok(request.id, f"{request.name} is registered"))
+                done = op.Ok(request.id, f"{request.name} is registered")
+                yield from self._confirm(operator, done)
 
         yield from self.nodes.register(
             request.name, request.host, request.port, request.code, answer, self._now
@@ -660,8 +663,7 @@ class Master:
         text = f"{name} was taken off the list; what runs there runs on"
         if node is not None and node.state is not State.LEFT:
             yield from self.nodes.left(node, self._wall, text)
-        yield do.Commit(operator, number, failing=IN_MEMORY)
-        yield do.Answer(operator, op.Ok(number, text))
+        yield from self._confirm(operator, op.Ok(number, text))
 
     def _dismiss(
         self, operator: int, number: int, nodes: list[Node],

@@ -91,13 +91,17 @@ class OperatorGone:
 
 
 @dataclass(frozen=True, slots=True)
-class Unrecorded:
-    """What the Commit of this name waits for cannot be written now, and why."""
+class Recorded:
+    """What the Confirm of this number waits for is on the disk."""
 
-    operator: int
-    request: int
-    asked: int
-    failing: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """It cannot be written now, and why; it is tried again."""
+
+    number: int
     reason: str
 
 
@@ -126,6 +130,6 @@ class Tick:
 
 Event = (
     LinkAccepted | LinkOpened | DialFailed | LinkClosed | Received | Asked | OperatorGone
-    | JoinAsked | Certified | Adopted | BulkOpened | BulkFailed | Unrecorded
+    | JoinAsked | Certified | Adopted | BulkOpened | BulkFailed | Recorded | Unrecorded
     | Tick
 )

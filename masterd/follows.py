@@ -84,6 +84,10 @@ class Follows:
         self._add(reading)
         return reading
 
+    def is_open(self, reading: Reading) -> bool:
+        """Somebody still waits for it to be launched."""
+        return not reading.launched and self._readings.get(reading.key) is reading
+
     def stream(self, reading: Reading, task: str, node: Node) -> int:
         """A new stream number for a task of this reading, whose log is read from its start."""
         stream = self._open(reading, node, wire.Follow(0, task, live=True))

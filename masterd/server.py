@@ -252,17 +252,16 @@ class Server:
         for index, action in enumerate(actions):
             if isinstance(action, do.Commit):
                 rest = actions[index + 1 :]
-                self._store.commit(partial(self._later, self._committed, action, rest))
+                self._store.commit(partial(self._later, self._go_on, rest))
                 return
             self._do(action)
 
-    def _committed(self, commit: do.Commit, rest: list[do.Action], trouble: str) -> None:
-        if trouble and (commit.operator or commit.asked):
-            self._handle(on.Unrecorded(
-                commit.operator, commit.request, commit.asked, commit.failing, trouble
-            ))
-        else:
-            self._perform(rest)
+    def _go_on(self, rest: list[do.Action], trouble: str) -> None:
+        """Whether it was written or not: what cannot be is told by ``_say_trouble``."""
+        self._perform(rest)
+
+    def _confirmed(self, number: int, trouble: str) -> None:
+        self._handle(on.Unrecorded(number, trouble) if trouble else on.Recorded(number))
 
     def _say_trouble(self, trouble: str) -> None:
         path = self._store.path
@@ -320,6 +319,8 @@ class Server:
                 self._bulks.pop(number).close()
             case do.Stop():
                 self._loop.call_later(0.02, self._stop, "told to")
+            case do.Confirm(number):
+                self._store.commit(partial(self._later, self._confirmed, number))
             case do.Commit():
                 raise AssertionError("a Commit is performed by _perform")
             case _:

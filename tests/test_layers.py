@@ -48,6 +48,7 @@ PURE = [
     "masterd.copies",
     "masterd.admission",
     "masterd.nodes",
+    "masterd.confirms",
     "masterd.pruning",
     "masterd.upgrades",
     "masterd.core",
