@@ -43,6 +43,8 @@ from masterd.store import Store
 
 #: File in the state folder that says where the master listens.
 ADDRESS = "address"
+#: Seconds after which it is tried again to write it.
+ADDRESS_AGAIN_S = 5.0
 
 
 class Server:
@@ -133,9 +135,13 @@ class Server:
 
     def _write_address(self, address: str) -> None:
         path = os.path.join(self._state, ADDRESS)
-        with open(path + ".new", "w") as file:
-            file.write(address + "\n")
-        os.replace(path + ".new", path)
+        try:
+            with open(path + ".new", "w") as file:
+                file.write(address + "\n")
+            os.replace(path + ".new", path)
+        except OSError as err:  # a full disk: later, for what runs must be looked after now
+            self._log("severe", f"cannot write {path}: {err.strerror}")
+            self._loop.call_later(ADDRESS_AGAIN_S, self._write_address, address)
 
     def _stop(self, reason: str) -> None:
         if not self.done.done():
@@ -158,9 +164,9 @@ class Server:
         for sock in self._bulks.values():
             sock.close()
         await asyncio.sleep(0.02)  # what was queued leaves
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._state, ADDRESS))
-            os.unlink(master_socket(self._state))
+        for path in (os.path.join(self._state, ADDRESS), master_socket(self._state)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     # ---- events in -------------------------------------------------------------------------
 

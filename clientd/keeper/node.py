@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from zlib import crc32
 
 from clientd.keeper import processes
@@ -63,8 +64,10 @@ def take_lock(settings: Settings) -> int:
         raise StartError(
             f"another clientd (pid {holder}) runs on the state folder {settings.state}"
         ) from None
-    os.ftruncate(fd, 0)
-    os.write(fd, b"%d\n" % os.getpid())
+    # The pid is for people; on a full disk there may be no room for it.
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())
     return fd
 
 
