@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from godwit.wire import operations as op
 from tests.real.cluster import Cluster, eventually
 
 pytestmark = [
@@ -62,15 +63,22 @@ def small() -> Iterator[Callable[[Path], Small]]:
 def launched_until_refused(one: Cluster, marks: Path) -> tuple[list[str], str]:
     """Ids that were acknowledged, and why the first other was refused; each marks its start."""
     known = []
-    for _ in range(MANY):
-        done = one.godwit(
-            "execute", "-q", "--shell", "node1", f"echo >> {marks}/$GODWIT_TASK"
-        )
-        if done.returncode:
-            assert done.returncode == 1 and done.stdout == ""
-            return known, done.stderr
-        known.append(done.stdout.strip())
+    request = op.Execute(0, "node1", (f"echo >> {marks}/$GODWIT_TASK".encode(),), shell=True)
+    with one.client() as client:
+        for _ in range(MANY):
+            answer = client.ask(request, op.Tasks)
+            if answer.faults:
+                assert not answer.tasks
+                return known, answer.faults[0].message
+            known.append(answer.tasks[0].task.id)
     raise AssertionError(f"{MANY} launches on a full disk")
+
+
+def all_end_well(one: Cluster, tasks: list[str]) -> bool:
+    """The master hears of their ends."""
+    with one.client() as client:
+        ended = client.ask(op.AwaitTasks(0, tuple(tasks)), op.Tasks) if tasks else None
+    return ended is None or all(view.task.exit_code == 0 for view in ended.tasks)
 
 
 def test_a_node_with_a_full_disk_refuses_launches_and_forgets_nothing(
@@ -91,7 +99,7 @@ def test_a_node_with_a_full_disk_refuses_launches_and_forgets_nothing(
         eventually(lambda: one.log("node1").read_text().count("joined the master") > 1, "anew")
         gate.touch()
         assert one.godwit("wait", old["task"]).returncode == 5
-        assert all(one.godwit("wait", task).returncode == 0 for task in acknowledged)
+        assert all_end_well(one, acknowledged)
         assert one.godwit("execute", "node1", "true").returncode == 1
 
         disk.empty()
