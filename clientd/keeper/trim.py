@@ -32,7 +32,7 @@ SLICE = 64 * 1024 * 1024
 #: Bytes in which the end of a line is looked for, so that what is left begins with a whole one.
 LINE = 16 * 1024
 #: Seconds between two looks; and while some log is being trimmed.
-LOOK_S, LOOK_AGAIN_S = 1.0, 0.05
+LOOK_S, LOOK_AGAIN_S = 0.5, 0.05
 #: The smallest bound, bytes, that means anything.
 LEAST = 64 * 1024
 
