@@ -291,6 +291,21 @@ def test_only_logs_of_tasks_with_a_process_are_looked_at_and_once_after_that(log
     assert kept.looks() == trim.LOOK_S and kept.taken("a") > MOST
 
 
+def test_a_log_that_its_task_cut_off_begins_anew_for_readers(log: Path) -> None:
+    kept = Kept(log.parent, "a")
+    kept.writing = ["a"]
+    kept.write("a", 2 * MOST)
+    kept.looks()
+    kept.looks()
+    assert os.getxattr(log.parent / "a", trim.BEGIN) != b"0"
+    os.truncate(log.parent / "a", 0)
+    kept.write("a", 10)
+    with (log.parent / "a").open("rb") as file:
+        assert begin_of(file.fileno()) == 0
+    kept.looks()
+    assert trim.BEGIN not in os.listxattr(log.parent / "a")
+
+
 def test_an_ended_tasks_long_log_is_trimmed_to_the_end(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

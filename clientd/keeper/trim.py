@@ -47,7 +47,9 @@ def begin_of(fd: int) -> int:
         digits = os.getxattr(fd, BEGIN)
     except OSError:  # as a rule ENODATA
         return 0
-    return int(digits) if digits.isdigit() and len(digits) < 19 else 0
+    begin = int(digits) if digits.isdigit() and len(digits) < 19 else 0
+    # A task may cut off its own log: what came before means nothing then.
+    return begin if begin <= os.fstat(fd).st_size else 0
 
 
 def marker(dropped: int) -> bytes:
@@ -62,9 +64,9 @@ def trim(fd: int, most: int, at_once: int = SLICE) -> bool:
     Raises OSError.
     """
     size, begin = os.fstat(fd).st_size, begin_of(fd)
-    if begin > size:  # the task itself has cut it off
-        os.removexattr(fd, BEGIN)
-        return False
+    if begin == 0:
+        with suppress(OSError):  # it means nothing, or there is none
+            os.removexattr(fd, BEGIN)
     if size - begin <= most:
         return False
     wanted = min(size - most * 3 // 4, begin + at_once)
@@ -126,6 +128,8 @@ class Trimmer:
         #: Others to be looked at: that had one at the last look, or still have too long a log.  At
         #: first all, for a bound may be new, or an earlier keeper may have been killed.
         self._others = set(register.tasks)
+        #: Of those, tasks whose log may have the attribute.
+        self._trimmed = set(register.tasks)
         #: Tasks of which a failure was told.
         self._said: set[str] = set()
 
@@ -134,6 +138,7 @@ class Trimmer:
         writing = set(self._writing())
         more = {task for task in writing | self._others if self._trim(task)}
         self._others = writing | more
+        self._trimmed &= self._others
         self._said &= self._others
         self._loop.alarm("logs", LOOK_AGAIN_S if more else LOOK_S, self.look)
 
@@ -141,13 +146,16 @@ class Trimmer:
         """It is to be looked at again soon."""
         try:
             log = self._register.known(task).log
-            if not log or os.stat(log).st_size <= self._most:
+            if not log or (os.stat(log).st_size <= self._most and task not in self._trimmed):
                 return False
             fd = os.open(log, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except (OSError, TaskError):  # it was removed
             return False
         try:
-            return stat.S_ISREG(os.fstat(fd).st_mode) and trim(fd, self._most)
+            more = stat.S_ISREG(os.fstat(fd).st_mode) and trim(fd, self._most)
+            if begin_of(fd):
+                self._trimmed.add(task)
+            return more
         except OSError as err:
             if task not in self._said:
                 self._said.add(task)
