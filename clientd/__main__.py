@@ -1,12 +1,13 @@
 """clientd: the daemon of a node."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 import docopt
 
-from clientd.keeper import birth, node
+from clientd.keeper import birth, node, trim
 from clientd.keeper.settings import Settings, orphans_kill_s
 from godwit import __version__, names, places
 from godwit.errors import StartError, UsageError
@@ -18,7 +19,7 @@ The daemon of a node: starts the tasks that its master asks for, and looks after
 Usage:
   clientd --name NODE (--master HOST:PORT | --listen HOST:PORT)
           [--token-file FILE] [--state DIR] [--logs DIR] [--config FILE]
-          [--orphans POLICY] [--agent-user USER] [-v | -q]
+          [--orphans POLICY] [--agent-user USER] [--log-max SIZE] [-v | -q]
   clientd (-h | --help)
   clientd --version
 
@@ -38,11 +39,17 @@ Options:
                       else keep
   --agent-user USER   run the process that talks to the network, and reads and writes what is
                       copied, as this user; needs root
+  --log-max SIZE      a log of a task takes at most about SIZE of the disk (64M, 2G; 64K at least):
+                      then its oldest part is dropped; none: never [default: none]
   -v                  say more on stderr: configuration, too
   -q                  say less: warnings only
   -h, --help          this text
   --version           the version
 """
+
+#: Units of sizes: the power of two.
+UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_SIZE = re.compile(r"([0-9]{1,12})([kmgtKMGT]?)")
 
 
 def main() -> int:
@@ -86,6 +93,7 @@ def asked(argv: Sequence[str]) -> tuple[Settings, Level]:
         os.path.abspath(given["--token-file"]) if given["--token-file"] else "",
         os.path.abspath(given["--config"]) if given["--config"] else "",
         given["--agent-user"] or "",
+        log_max=log_max(given["--log-max"]),
     )
     return settings, "config" if given["-v"] else "warning" if given["-q"] else "info"
 
@@ -98,6 +106,20 @@ def check_folder(option: str, path: str) -> None:
         raise UsageError(
             f"{option} {path!r} is no UTF-8", code="bad-folder", exit_status=2
         ) from None
+
+
+def log_max(size: str) -> int:
+    """Bytes; 0 for no bound.  Raises UsageError."""
+    if size == "none":
+        return 0
+    found = _SIZE.fullmatch(size)
+    most = int(found[1]) << UNITS[found[2].upper()] if found else 0
+    if most >= trim.LEAST:
+        return most
+    raise UsageError(
+        f"--log-max {size!r} is no size", code="bad-size", exit_status=2,
+        hint="write none, or 64K and more: 64M, 2G",
+    )
 
 
 if __name__ == "__main__":

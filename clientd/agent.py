@@ -31,6 +31,7 @@ from clientd.logtimes import LogTimes
 from clientd.membership import Membership
 from clientd.roots import Roots
 from clientd.transfers import Transfers
+from godwit import __version__
 from godwit.errors import GodwitError, PeerError
 from godwit.log import Level, Log
 from godwit.names import join_address, split_address
@@ -123,7 +124,7 @@ class Shell:
             self._log = KeepersLog(self._keeper)
         else:
             path = os.path.join(facts.logs, facts.name, "clientd.log")
-            self._log = Log(f"agent {facts.name}", path)
+            self._log = Log(f"agent {facts.name}", path, facts.stderr)
         folder = os.path.join(facts.state, "agent")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         self._identity_path = os.path.join(folder, "identity.json")
@@ -135,21 +136,31 @@ class Shell:
             Roots(facts.roots, os.fsencode(os.path.join(facts.state, "files")), facts.config),
             self._membership.trust, self._handle, self._on_refused,
         )
-        self._core = Agent(self._identity(), random.random)
+        try:
+            identity = self._identity()
+        except OSError as err:  # the keeper starts another, later
+            self._log("severe", f"cannot keep this node's identity: {err.strerror}")
+            self._exit()
+            return
+        self._core = Agent(identity, random.random)
         load.take(0)
         if facts.listen:
-            self._listen(*split_address(facts.listen))
+            if not self._listen(*split_address(facts.listen)):
+                return
             self._spawn(self._membership.wait())
+        work = f"joins {facts.master}" if facts.master else f"waits on {facts.listen}"
+        self._keeper.send(orders.encode(orders.Settled(work)))
         self._spawn(self._keep_young())
 
-    def _listen(self, host: str, port: int) -> None:
+    def _listen(self, host: str, port: int) -> bool:
+        """Whether it does; else this agent ends, and the next one tries."""
         assert self._transfers is not None
         try:
             sock = listen_tcp(host, port)
         except OSError as err:
             self._log("severe", f"cannot listen on {host}:{port}: {err.strerror}")
             self._exit()
-            return
+            return False
         self._listener = Listener(sock, Accept(
             {CONTROL: self._new_link}, self._on_accepted, self._transfers.on_bulk,
             tls=self._membership.trust.server, raw={ADOPT: self._membership.on_adopt},
@@ -158,9 +169,10 @@ class Shell:
         port = sock.getsockname()[1]
         self._transfers.listens_on(self._listener, port)
         self._log("info", f"listening on {join_address(host, port)}")
+        return True
 
     def _identity(self) -> Identity:
-        """Who we are: from the state folder, made at the first start."""
+        """Who we are: from the state folder, made at the first start.  Raises OSError."""
         kept: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError), open(self._identity_path) as file:
             kept = json.load(file)
@@ -168,8 +180,10 @@ class Shell:
         identity = Identity(
             node, secrets.token_hex(8), kept.get("master", ""),
             f"{platform.system()} {platform.release()} {platform.machine()}",
+            f"godwit {__version__}",
         )
-        self._remember(node, identity.master)
+        if "node" not in kept:
+            self._remember(node, identity.master)
         return identity
 
     def _remember(self, node: str, master: str) -> None:
@@ -262,7 +276,10 @@ class Shell:
                 self._keeper.send(orders.encode(order))
             case do.Remember(master):
                 assert self._core is not None
-                self._remember(self._core.identity.node, master)
+                try:
+                    self._remember(self._core.identity.node, master)
+                except OSError as err:  # a full disk; it is told anew at the next welcome
+                    self._log("severe", f"cannot write {self._identity_path}: {err.strerror}")
                 if not master and self._listener is not None:
                     self._membership.give_up()
             case do.TakeLoad(running):

@@ -51,6 +51,7 @@ TAKEN = "taken"
 #: What the node answers.
 _NUMBERED = (
     wire.Signal, wire.Pause, wire.Forget, wire.Measure, wire.Erase, wire.Transfer, wire.Dismiss,
+    wire.Upgrade,
 )
 
 
@@ -113,6 +114,7 @@ class Identity:
     agent: str
     master: str
     system: str
+    release: str = ""
 
 
 @dataclass(slots=True)
@@ -299,6 +301,7 @@ class Agent:
             can=self.facts.can,
             lacks=self.facts.lacks,
             system=self.identity.system,
+            release=self.identity.release,
         )
 
     def _opened(self, link: int, channel: Channel, now: float) -> Iterator[do.Action]:
@@ -484,6 +487,10 @@ class Agent:
                 yield do.GrantFollow(stream, count)
             case wire.Renewed(certificate):
                 yield do.Install(certificate)
+            case wire.Upgrade(order):
+                yield do.Say("info", "the master wants a new agent here: starting anew")
+                yield from self._answer(order, wire.Done(order))
+                yield do.Tell(orders.Restart())
             case wire.Dismiss(order):
                 self.dismissed = True
                 yield do.Remember("")

@@ -6,9 +6,10 @@ Several processes may append to one file: each line is one write(2) on an O_APPE
 import contextlib
 import json
 import os
-import sys
 import time
 from typing import Literal
+
+from godwit.stderr import Lines
 
 Level = Literal["config", "info", "warning", "severe"]
 LEVELS: tuple[Level, ...] = ("config", "info", "warning", "severe")
@@ -36,7 +37,10 @@ class Log:
         self.trouble = ""
         #: Permissions of the file, also of one that was there.
         self._mode = mode
+        self._stderr = Lines()
         self._fd = -1
+        #: The last line is not whole: the disk was full.
+        self._torn = False
         if path:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             self._open()
@@ -67,7 +71,8 @@ class Log:
         try:
             if os.fstat(self._fd).st_size > ROTATE_AT:
                 self._rotate()
-            os.write(self._fd, json.dumps(record, default=str).encode() + b"\n")
+            line = b"\n" * self._torn + json.dumps(record, default=str).encode() + b"\n"
+            self._torn = os.write(self._fd, line) < len(line)
         except OSError as err:
             self.trouble = err.strerror or str(err)
 
@@ -82,8 +87,4 @@ class Log:
 
     def _to_stderr(self, level: Level, text: str, now: float) -> None:
         stamp = time.strftime("%H:%M:%S", time.localtime(now))
-        line = f"{stamp} {self.source} {level}: {printable(text)}\n"
-        # stderr may be closed, or a pipe that nobody reads any more.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(line)
-            sys.stderr.flush()
+        self._stderr.write(f"{stamp} {self.source} {level}: {printable(text)}\n")

@@ -246,6 +246,7 @@ class Nodes:
         node.calls["control"] = Call()
         node.node, node.agent, node.address = hello.node, hello.agent, opening.peer
         node.can, node.lacks, node.system = hello.can, dict(hello.lacks), hello.system
+        node.release = hello.release
         node.goodbye, node.dismissing = "", False
         node.reporting.clear()
         yield do.KeepNode(node.name, node.node, node.host, node.port)

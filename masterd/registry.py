@@ -93,6 +93,7 @@ class Node:
     can: tuple[str, ...] = ()
     lacks: dict[str, str] = field(default_factory=dict)
     system: str = ""
+    release: str = ""
     tasks: dict[str, Task] = field(default_factory=dict)
     #: Ids in the Report that is coming in.
     reporting: set[str] = field(default_factory=set)

@@ -45,6 +45,8 @@ from masterd.store import Store
 
 #: File in the state folder that says where the master listens.
 ADDRESS = "address"
+#: Seconds after which it is tried again to write it.
+ADDRESS_AGAIN_S = 5.0
 
 
 class Server:
@@ -71,7 +73,6 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._said_trouble = ""
         self.done: asyncio.Future[str] = self._loop.create_future()
 
     # ---- life ------------------------------------------------------------------------------
@@ -106,6 +107,7 @@ class Server:
     def _begin_core(self, address: str) -> None:
         master = secrets.token_hex(16)
         kept = self._store.load()
+        self._store.on_trouble = partial(self._later, self._say_trouble)
         if "master" in kept.facts:
             master = kept.facts["master"]
         else:
@@ -137,9 +139,13 @@ class Server:
 
     def _write_address(self, address: str) -> None:
         path = os.path.join(self._state, ADDRESS)
-        with open(path + ".new", "w") as file:
-            file.write(address + "\n")
-        os.replace(path + ".new", path)
+        try:
+            with open(path + ".new", "w") as file:
+                file.write(address + "\n")
+            os.replace(path + ".new", path)
+        except OSError as err:  # a full disk: later, for what runs must be looked after now
+            self._log("severe", f"cannot write {path}: {err.strerror}")
+            self._loop.call_later(ADDRESS_AGAIN_S, self._write_address, address)
 
     def _stop(self, reason: str) -> None:
         if not self.done.done():
@@ -162,9 +168,9 @@ class Server:
         for sock in self._bulks.values():
             sock.close()
         await asyncio.sleep(0.02)  # what was queued leaves
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._state, ADDRESS))
-            os.unlink(master_socket(self._state))
+        for path in (os.path.join(self._state, ADDRESS), master_socket(self._state)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     # ---- events in -------------------------------------------------------------------------
 
@@ -281,16 +287,23 @@ class Server:
         for index, action in enumerate(actions):
             if isinstance(action, do.Commit):
                 rest = actions[index + 1 :]
-                self._store.commit(partial(self._later, self._perform_after_commit, rest))
+                self._store.commit(partial(self._later, self._go_on, rest))
                 return
             self._do(action)
 
-    def _perform_after_commit(self, actions: list[do.Action]) -> None:
-        if self._store.trouble != self._said_trouble:
-            self._said_trouble = self._store.trouble
-            if self._said_trouble:
-                self._log("severe", f"cannot write {self._store.path}: {self._said_trouble}")
-        self._perform(actions)
+    def _go_on(self, rest: list[do.Action], trouble: str) -> None:
+        """Whether it was written or not: what cannot be is told by ``_say_trouble``."""
+        self._perform(rest)
+
+    def _confirmed(self, number: int, trouble: str) -> None:
+        self._handle(on.Unrecorded(number, trouble) if trouble else on.Recorded(number))
+
+    def _say_trouble(self, trouble: str) -> None:
+        path = self._store.path
+        if trouble:
+            self._log("severe", f"cannot write {path}: {trouble}; new work is refused till it can")
+        else:
+            self._log("info", f"{path} can be written again, and nothing is missing in it")
 
     def _later(self, call: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -342,6 +355,8 @@ class Server:
                 self._bulks.pop(number).close()
             case do.Stop():
                 self._loop.call_later(0.02, self._stop, "told to")
+            case do.Confirm(number):
+                self._store.commit(partial(self._later, self._confirmed, number))
             case do.Commit():
                 raise AssertionError("a Commit is performed by _perform")
             case _:

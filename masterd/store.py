@@ -2,6 +2,7 @@
 
 Everything queued while one commit is under way goes into the next, so a thousand records cost a
 few fsyncs.  FULL: after ``commit``'s callback, a power cut loses nothing of what came before.
+What cannot be written (a full disk) waits in a backlog and is tried again, till it is written.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ from godwit.errors import StartError
 from godwit.task.record import Task
 from godwit.wire.operations import Event
 from masterd import actions as do
+from masterd.backlog import Backlog, Record
 
 #: Of PRAGMA user_version; each step of the schema has its statements, in order.
 SCHEMA: tuple[str, ...] = (
@@ -40,12 +42,11 @@ SCHEMA: tuple[str, ...] = (
 )
 #: Rows of history kept; older ones go, a tenth at a time.
 EVENTS_KEPT = 100_000
+#: Seconds after which what could not be written is tried again, without anything new.
+RETRY_S = 1.0
 
-Record = (
-    do.KeepFact | do.KeepNode | do.DropNode | do.KeepLeaves | do.KeepToken | do.DropToken
-    | do.KeepTask | do.DropTask | do.KeepEvent
-)
-Callback = Callable[[], None]
+#: Called with why the records are not on the disk; empty: they are.
+Callback = Callable[[str], None]
 T = TypeVar("T")
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -83,6 +84,9 @@ class Store:
         self.damage = ""
         #: Why the last commit failed; records are then only in memory.
         self.trouble = ""
+        #: Called in the writer's thread whenever that changes.
+        self.on_trouble: Callback = lambda trouble: None
+        self._backlog = Backlog()
         self._db = self._open()
         self._thread = threading.Thread(target=self._write, name="store", daemon=True)
 
@@ -153,7 +157,10 @@ class Store:
         self._queue.put(record)
 
     def commit(self, then: Callback) -> None:
-        """Calls ``then``, in the writer's thread, when all that was put is on the disk."""
+        """Calls ``then``, in the writer's thread, when all that was put is on the disk.
+
+        Or when it could not be written: then with the reason; it is tried again.
+        """
         self._queue.put(then)
 
     def close(self) -> None:
@@ -166,31 +173,45 @@ class Store:
     def _write(self) -> None:
         going = True
         while going:
-            batch = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(batch) < 10_000:
-                    batch.append(self._queue.get_nowait())
+            batch = self._next_batch()
             going = None not in batch
-            self._commit([item for item in batch if isinstance(item, Record)])
+            for item in batch:
+                if isinstance(item, Record):
+                    self._backlog.add(item)
+            trouble = self._commit()
+            if trouble != self.trouble:
+                self.trouble = trouble
+                self.on_trouble(trouble)
             for item in batch:
                 if callable(item):
-                    item()
+                    item(trouble)
 
-    def _commit(self, records: list[Record]) -> None:
-        if not records:
-            return
+    def _next_batch(self) -> list[Record | Callback | None]:
+        """Waits for something; while records wait to be written, not for long."""
+        batch = []
+        with contextlib.suppress(queue.Empty):
+            batch.append(self._queue.get(timeout=RETRY_S if self._backlog else None))
+            while len(batch) < 10_000:
+                batch.append(self._queue.get_nowait())
+        return batch
+
+    def _commit(self) -> str:
+        """Writes all that waits; why it could not be, if so."""
+        if not self._backlog:
+            return ""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for record in records:
+            for record in self._backlog:
                 self._apply(record)
             failpoint.hit("store.commit.before")
             self._db.execute("COMMIT")
-            self.trouble = ""
-            failpoint.hit("store.commit.after")
-        except sqlite3.Error as err:  # a full disk: say so, go on in memory
-            self.trouble = str(err)
+        except sqlite3.Error as err:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
+            return str(err)
+        self._backlog.clear()
+        failpoint.hit("store.commit.after")
+        return ""
 
     def _apply(self, record: Record) -> None:
         run = self._db.execute

@@ -38,6 +38,7 @@ REQUESTS: list[tuple[op.Request, dict[str, object]]] = [
     (op.StopMaster(1, deregister=True), {"deregister": True}),
     (op.MakeToken(1, 2, 60.0, "n1"), {"uses": 2, "ttl_s": 60.0, "node": "n1"}),
     (op.Revoke(1, "n1"), {"node": "n1"}),
+    (op.Upgrade(1, "@a,b"), {"nodes": "@a,b"}),
 ]
 REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
     (op.Attached(1, "m", "h:1", "0", 5, "/s"),
@@ -62,6 +63,9 @@ REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
      {"code": "code", "message": "no", "exit_status": 2}),
     (op.Notice(1, EVENT), {"event": LINE}),
     (op.TokenMade(1, "gw1"), {"token": "gw1"}),
+    (op.Upgraded(1, (op.Restarted("n1", "godwit 1"),), (op.Fault("n2", "unreachable", "no"),)),
+     {"nodes": [{"name": "n1", "release": "godwit 1"}],
+      "faults": [{"about": "n2", "code": "unreachable", "message": "no"}]}),
 ]
 
 

@@ -58,6 +58,8 @@ class Agent:
         self._first_words: Iterator[orders.Word] = iter(())
         self._cutter = frames.Frames(frames.LOCAL_LIMIT)
         self._wanted = True
+        #: It is ending because another is to take its place.
+        self._renewing = False
 
     def start(self) -> None:
         """Starts one; a failure to do so counts as its death."""
@@ -170,6 +172,13 @@ class Agent:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    def renew(self) -> None:
+        """It ends in order, and another starts at once: that is no death to be wary of."""
+        if self._wanted and self.pid:
+            self._renewing = True
+            self.signal(signal.SIGTERM)
+            self._loop.alarm("agent", FAREWELL_S, lambda: self.kill("it did not end in time"))
+
     def dismiss(self) -> None:
         """It is expected to end; no other is started."""
         self._wanted = False
@@ -199,6 +208,11 @@ class Agent:
 
     def _died(self, how: str) -> None:
         if not self._wanted:
+            return
+        if self._renewing:
+            self._renewing = False
+            self._log("info", "the agent ended for another to take its place")
+            self._loop.alarm("agent", 0.0, self.start)
             return
         now = self._loop.now()
         pause = self._backoff.died(now) - now

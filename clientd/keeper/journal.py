@@ -130,6 +130,8 @@ class Journal:
             os.replace(fresh, self.path)
         except OSError:
             os.close(fd)
+            with suppress(OSError):
+                os.unlink(fresh)  # on a full disk every byte counts
             # Not to be tried again at once.
             self._compacted = self._size
             raise

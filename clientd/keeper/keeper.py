@@ -55,6 +55,10 @@ class Keeper:
         self._phase = Phase.RUNNING
         self._reason = ""
         self._spokesman = Spokesman(facts, tools.gate.agent)
+        #: What the agent does, once it does it.
+        self._at_work = ""
+        #: Running tasks, as the supervisor was told.
+        self._told_running = -1
         self.agent = Agent(
             self._loop, self._log, tools.others, self._first_words, self._obey, tools.gate.agent
         )
@@ -69,6 +73,7 @@ class Keeper:
                 self._tasks.launches.start_some()
             self._stop_sooner()
             self._tasks.settle()
+            self._tell_supervisor()
             words = self._register.take_news()
             if words:
                 failpoint.hit("news.before")
@@ -77,6 +82,15 @@ class Keeper:
             self.agent.flush()
             if words:
                 failpoint.hit("news.after")
+
+    def _tell_supervisor(self) -> None:
+        if not self._born.notify or not self._at_work:
+            return
+        count = len(self._tasks.running())
+        if count != self._told_running:
+            self._told_running = count
+            tasks = f"{count} task{'' if count == 1 else 's'} running"
+            self._born.notify(f"STATUS={self._facts.name} {self._at_work}; {tasks}")
 
     def _first_words(self) -> Iterator[orders.Word]:
         """What a new agent is told: all, as it is when the agent gets that far."""
@@ -110,6 +124,12 @@ class Keeper:
                 self._spokesman.say(order, self.agent.pid)
             case orders.Measure():
                 self._tell(orders.Measured(usage(resource.getrusage(resource.RUSAGE_CHILDREN))))
+            case orders.Settled(text):
+                self._at_work = text
+                self._born.notify("READY=1")
+                self._told_running = -1
+            case orders.Restart():
+                self.agent.renew()
             case orders.Stop(end_tasks, reason):
                 self.stop(reason or "told to stop", end_tasks)
 
@@ -168,6 +188,7 @@ class Keeper:
         if self._phase is not Phase.RUNNING:
             return
         self._reason = reason
+        self._born.notify("STOPPING=1")
         self._tasks.launches.withdraw_all("this node is stopping")
         occupied = self._tasks.occupied()
         verb = "ending" if end_tasks else "leaving"

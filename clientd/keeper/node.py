@@ -24,6 +24,7 @@ from clientd.keeper.settings import Settings, orphans_kill_s
 from clientd.keeper.spawn import Place, Spawner, myself
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
+from clientd.keeper.trim import Trimmer, objection
 from godwit import __version__
 from godwit.errors import StartError, UsageError
 from godwit.log import Level, Log
@@ -42,7 +43,7 @@ def run(settings: Settings, born: Born, level: Level) -> None:
     lock = take_lock(settings)
     try:
         hand_over(settings, agent)
-        _run(settings, born, open_log(settings, level), files, agent)
+        _run(settings, born, level, files, agent)
     finally:
         os.close(lock)
 
@@ -90,8 +91,10 @@ def take_lock(settings: Settings) -> int:
         raise StartError(
             f"another clientd (pid {holder}) runs on the state folder {settings.state}"
         ) from None
-    os.ftruncate(fd, 0)
-    os.write(fd, b"%d\n" % os.getpid())
+    # The pid is for people; on a full disk there may be no room for it.
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())
     return fd
 
 
@@ -122,15 +125,16 @@ def contain(settings: Settings) -> tuple[Cgroups | None, str]:
 
 
 def _run(
-    settings: Settings, born: Born, log: Log, files: bytes, agent: pwd.struct_passwd | None
+    settings: Settings, born: Born, level: Level, files: bytes, agent: pwd.struct_passwd | None
 ) -> None:
+    log = open_log(settings, level)
     journal = Journal(os.path.join(settings.state, "journal"))
     ledger = recall(journal, log)
     cgroups, without = contain(settings)
     if cgroups:
         ledger.apply(based := Based(cgroups.base))
         journal.append(based)
-    facts = facts_of(settings, without)
+    facts = facts_of(settings, without, level)
     place = Place(
         settings.name, mark_of(settings.state), os.path.join(settings.logs, settings.name), files,
         born.files, born.own_files, agent.pw_gid if agent else -1,
@@ -146,6 +150,8 @@ def _run(
     tasks.adopt(containment.survey(ledger.bases))
     register.compact()
     settle_memory()
+    if settings.log_max:
+        Trimmer(tools.loop, register, settings.log_max, tasks.occupied).look()
     Keeper(tools, tasks, facts, born).run()
     journal.close()
     containment.close()
@@ -177,7 +183,7 @@ def recall(journal: Journal, log: Log) -> Ledger:
     return ledger
 
 
-def facts_of(settings: Settings, uncontained: str) -> Facts:
+def facts_of(settings: Settings, uncontained: str, level: Level) -> Facts:
     """What this node is, can and lacks."""
     is_root = os.geteuid() == 0
     lacks: dict[str, str] = {}
@@ -188,6 +194,8 @@ def facts_of(settings: Settings, uncontained: str) -> Facts:
         )
     if not is_root:
         lacks["users"] = "clientd does not run as root: every task runs as its user"
+    if settings.log_max and (why := objection(os.path.join(settings.logs, settings.name))):
+        lacks["log-max"] = f"{why}; logs of tasks grow without a bound"
     policy = settings.policy
     lacks |= policy.lacks()
     can = {
@@ -200,7 +208,7 @@ def facts_of(settings: Settings, uncontained: str) -> Facts:
         orphans_kill_s=settings.orphans_kill_s or 0.0, token_file=settings.token_file,
         can=tuple(word for word, there in can.items() if there), lacks=lacks,
         roots=tuple(map(os.fsencode, policy.roots)), shared=tuple(map(os.fsencode, policy.shared)),
-        config=policy.path or os.path.join(settings.state, NAME),
+        config=policy.path or os.path.join(settings.state, NAME), stderr=level,
     )
 
 

@@ -49,6 +49,16 @@ class Measure(Order, frozen=True, tag="Measure"):
     """Tell the usage of all children that ended."""
 
 
+class Settled(Order, frozen=True, tag="Settled"):
+    """The agent is at work; ``text`` says at what, for the supervisor."""
+
+    text: str
+
+
+class Restart(Order, frozen=True, tag="Restart"):
+    """End the agent that says so and start another, whose code may be newer."""
+
+
 class Stop(Order, frozen=True, tag="Stop"):
     """Stop clientd; with ``end_tasks`` after ending everything that runs."""
 
@@ -94,6 +104,8 @@ class Facts(Word, frozen=True, tag="Facts"):
     token: str = ""
     #: File with a join token, or empty.
     token_file: str = ""
+    #: The least level that goes to stderr.
+    stderr: Level = "info"
 
 
 class Known(Word, frozen=True, tag="Known"):
@@ -140,7 +152,9 @@ class Stopping(Word, frozen=True, tag="Stopping"):
     tasks_left: int = 0
 
 
-Orders = Start | Signal | Pause | Forget | Measure | Stop | Say
+Orders = (
+    Start | Signal | Pause | Forget | Measure | Settled | Restart | Stop | Say
+)
 Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping
 
 _encoder = msgspec.msgpack.Encoder()

@@ -30,6 +30,8 @@ class Settings:
     #: Whom the agent runs as; empty: the same as we.
     agent_user: str = ""
     policy: Policy = field(default_factory=Policy)
+    #: Bytes after which a log's oldest part is dropped; 0: never.
+    log_max: int = 0
 
 
 def orphans_kill_s(policy: str) -> float:

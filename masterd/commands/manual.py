@@ -34,7 +34,8 @@ getrusage   {"nodes": [{"name", "children": {"utime_s", "stime_s", "maxrss_bytes
                         "nvcsw", "nivcsw", "maxrss_is_bound", "node", "status"}]}
 inspect     {"tasks": [TASK with "argv", "cwd", "env", "usage", "events", ...]}
 events      {"events": [{"at", "level", "text", "node", "task"}]}
-logs        {"task", "node", "line"}                                      a line each
+logs        {"task", "node", "line"}; where bytes were dropped also "dropped"     a line each
+upgrade     {"nodes": [{"name", "release"}]}
 copy        {"copied": {"size", "files", "path", "warnings"}}
 remove      {"tasks": [TASK], "files": [...]}
 ```
