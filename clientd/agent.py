@@ -31,6 +31,7 @@ from clientd.logtimes import LogTimes
 from clientd.membership import Membership
 from clientd.roots import Roots
 from clientd.transfers import Transfers
+from godwit import failpoint
 from godwit.errors import GodwitError, PeerError
 from godwit.log import Log
 from godwit.names import join_address, split_address
@@ -153,15 +154,18 @@ class Shell:
             node, secrets.token_hex(8), kept.get("master", ""),
             f"{platform.system()} {platform.release()} {platform.machine()}",
         )
-        self._remember(node, identity.master)
+        if kept != {"node": node, "master": identity.master}:
+            self._remember(node, identity.master)
         return identity
 
     def _remember(self, node: str, master: str) -> None:
+        failpoint.hit("identity.before")
         temporary = self._identity_path + ".new"
         with open(temporary, "w", opener=_private) as file:
             json.dump({"node": node, "master": master}, file)
             file.flush()
             os.fsync(file.fileno())
+        failpoint.hit("identity.written")
         os.replace(temporary, self._identity_path)
 
     def _new_link(self) -> Link:

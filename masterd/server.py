@@ -14,7 +14,7 @@ from functools import partial
 from typing import assert_never
 
 import godwit
-from godwit import bulk
+from godwit import bulk, failpoint
 from godwit.errors import PeerError, StartError
 from godwit.log import Log
 from godwit.names import join_address, new_task_id
@@ -135,6 +135,7 @@ class Server:
         path = os.path.join(self._state, ADDRESS)
         with open(path + ".new", "w") as file:
             file.write(address + "\n")
+        failpoint.hit("address.written")
         os.replace(path + ".new", path)
 
     def _stop(self, reason: str) -> None:

@@ -187,7 +187,7 @@ class Store:
             self._db.execute("COMMIT")
             self.trouble = ""
             failpoint.hit("store.commit.after")
-        except sqlite3.Error as err:  # a full disk: say so, go on in memory
+        except (sqlite3.Error, OSError) as err:  # a full disk: say so, go on in memory
             self.trouble = str(err)
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")

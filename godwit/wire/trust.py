@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from godwit import failpoint
 from godwit.errors import PeerError, StartError
 
 CA = "ca.pem"
@@ -117,6 +118,7 @@ class Trust:
         except ssl.SSLError as err:
             os.unlink(path)
             raise PeerError("that certificate is not for this node's key") from err
+        failpoint.hit("trust.take")
         os.replace(path, self.path(OWN))
 
     def open_server(self, own: str = OWN) -> ssl.SSLContext:
@@ -178,12 +180,14 @@ def check_private(path: str) -> None:
 
 def write_private(path: str, data: bytes) -> None:
     """Writes a file that only its owner may read, whole or not at all."""
+    failpoint.hit("private.before")
     fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, data)
         os.fsync(fd)
     finally:
         os.close(fd)
+    failpoint.hit("private.written")
     os.replace(path + ".new", path)
     folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
