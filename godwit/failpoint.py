@@ -29,6 +29,7 @@ NAMES = {
     "exit.before": "the kernel told how it ended, that is not on record",
     "news.before": "all is written, the agent is about to be told",
     "news.after": "the agent was told",
+    "store.issue.before": "the master is about to note what was issued, beside the database",
     "store.commit.before": "the master has records to write, and answers that wait for them",
     "store.commit.after": "they are durable, the answers are not sent",
     "address.written": "where the master listens is written, not yet in its place",
