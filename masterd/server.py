@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import assert_never
@@ -19,6 +20,7 @@ from godwit.errors import PeerError, StartError
 from godwit.log import Log
 from godwit.names import join_address, new_task_id
 from godwit.places import master_socket
+from godwit.seldom import Seldom
 from godwit.wire import frames, messages, operations
 from godwit.wire.link import (
     Accept,
@@ -37,10 +39,12 @@ from masterd import actions as do
 from masterd import events as on
 from masterd.authority import Admissions, Question
 from masterd.copies import OTHER
-from masterd.core import Chance, Identity, Master
+from masterd.core import Chance, Identity, Master, Mishap
 from masterd.registry import Node
 from masterd.store import Store
 
+#: Seconds after a mishap before the core is woken by its own deadline again.
+AFTER_MISHAP_S = 1.0
 #: File in the state folder that says where the master listens.
 ADDRESS = "address"
 
@@ -68,6 +72,8 @@ class Server:
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
         self._said_trouble = ""
+        #: Mishaps that were logged.
+        self._seldom = Seldom()
         self.done: asyncio.Future[str] = self._loop.create_future()
 
     # ---- life ------------------------------------------------------------------------------
@@ -168,8 +174,35 @@ class Server:
     def _handle(self, event: on.Event) -> None:
         if self.done.done():
             return
-        self._perform(self._core.handle(event, time.monotonic(), time.time()))
-        self._sleep_till(self._core.deadline())
+        try:
+            self._perform(self._core.handle(event, time.monotonic(), time.time()))
+        except Mishap as mishap:
+            self._contain(event, mishap)
+        else:
+            self._sleep_till(self._core.deadline())
+
+    def _contain(self, event: on.Event, mishap: Mishap) -> None:
+        """A bug of ours ends what met it, and nothing else: all others go on as before."""
+        self._perform(mishap.done)
+        err = mishap.__cause__
+        assert err is not None
+        said = f"a bug in godwit, met by {type(event).__name__}: {type(err).__name__}: {err}"
+        lines = traceback.format_exception(err)
+        if self._seldom.may(f"{type(event).__name__} {lines[-2]}", self._loop.time()):
+            self._log("severe", said, traceback="".join(lines))
+        match event:
+            case on.Asked(operator, request) if operator in self._operators:
+                self._operators[operator].send(operations.encode(operations.Problem(
+                    request.id, "internal", said, f"the traceback is in {self._log.path}",
+                    exit_status=125,
+                )))
+            case on.Received(link) if link in self._links:
+                # When it comes back, it reports all it has.
+                self._links[link][0].close("a bug in godwit")
+            case _:
+                pass
+        # What is overdue may be what went wrong: not again at once.
+        self._sleep_till(max(self._core.deadline(), time.monotonic() + AFTER_MISHAP_S))
 
     def _sleep_till(self, deadline: float) -> None:
         if deadline == self._timer_at:
