@@ -19,6 +19,7 @@ from godwit.errors import StartError
 from godwit.task.record import Task
 from godwit.wire.operations import Event
 from masterd import actions as do
+from masterd.issued import Issue, Issued
 
 #: Of PRAGMA user_version; each step of the schema has its statements, in order.
 SCHEMA: tuple[str, ...] = (
@@ -83,6 +84,7 @@ class Store:
         self.damage = ""
         #: Why the last commit failed; records are then only in memory.
         self.trouble = ""
+        self._issued = Issued(os.path.join(os.path.dirname(path), "issued.jsonl"))
         self._db = self._open()
         self._thread = threading.Thread(target=self._write, name="store", daemon=True)
 
@@ -143,8 +145,30 @@ class Store:
             ],
             events=[event for _, event in _readable(db.execute(newest), Event)][::-1],
         )
+        self._settle(kept)
         self._thread.start()
         return kept
+
+    def _settle(self, kept: Kept) -> None:
+        """What was issued counts as its own file says; with none, as the database does."""
+        try:
+            issued = self._issued.load()
+            if issued is not None:
+                self._take(kept, issued)
+            self._issued.rewrite([
+                *(do.KeepFact(name, value) for name, value in kept.facts.items()), *kept.leaves
+            ])
+        except OSError as err:
+            self.trouble = str(err)
+
+    def _take(self, kept: Kept, issued: list[Issue]) -> None:
+        facts = {issue.name: issue.value for issue in issued if isinstance(issue, do.KeepFact)}
+        leaves = {issue.name: issue for issue in issued if isinstance(issue, do.KeepLeaves)}
+        ended = [do.KeepLeaves(k.name, ()) for k in kept.leaves if k.name not in leaves]
+        kept.facts.update(facts)
+        kept.leaves[:] = leaves.values()
+        for issue in (*issued, *ended):
+            self.put(issue)
 
     # ---- writing ---------------------------------------------------------------------------
 
@@ -180,6 +204,8 @@ class Store:
         if not records:
             return
         try:
+            failpoint.hit("store.issue.before")
+            self._issued.append(r for r in records if isinstance(r, Issue))
             self._db.execute("BEGIN IMMEDIATE")
             for record in records:
                 self._apply(record)
