@@ -31,7 +31,7 @@ from clientd.logtimes import LogTimes
 from clientd.membership import Membership
 from clientd.roots import Roots
 from clientd.transfers import Transfers
-from godwit import __version__
+from godwit import __version__, failpoint
 from godwit.errors import GodwitError, PeerError
 from godwit.log import Level, Log
 from godwit.names import join_address, split_address
@@ -182,16 +182,18 @@ class Shell:
             f"{platform.system()} {platform.release()} {platform.machine()}",
             f"godwit {__version__}",
         )
-        if "node" not in kept:
+        if kept != {"node": node, "master": identity.master}:
             self._remember(node, identity.master)
         return identity
 
     def _remember(self, node: str, master: str) -> None:
+        failpoint.hit("identity.before")
         temporary = self._identity_path + ".new"
         with open(temporary, "w", opener=_private) as file:
             json.dump({"node": node, "master": master}, file)
             file.flush()
             os.fsync(file.fileno())
+        failpoint.hit("identity.written")
         os.replace(temporary, self._identity_path)
 
     def _new_link(self) -> Link:

@@ -64,6 +64,17 @@ class Chance:
     secret: Callable[[int], str]
 
 
+class Mishap(Exception):
+    """A bug of ours, raised from what went wrong; ``done`` is what was to be done till then.
+
+    What the core knows has changed that far, so its records and messages are still to go out.
+    """
+
+    def __init__(self, done: list[do.Action]):
+        super().__init__()
+        self.done = done
+
+
 class Master:
     """The core.  ``handle`` is its only way in, ``deadline`` says when it wants a Tick."""
 
@@ -97,10 +108,18 @@ class Master:
     def handle(self, event: on.Event, now: float, wall: float) -> list[do.Action]:
         """What is to be done now that ``event`` happened.
 
-        ``now`` is monotonic seconds; ``wall`` seconds since 1970, for display only.
+        ``now`` is monotonic seconds; ``wall`` seconds since 1970, for display only.  Raises
+        Mishap for any exception that nobody expected.
         """
         self._now, self._wall = now, wall
         done: list[do.Action] = []
+        try:
+            self._collect(event, done)
+        except Exception as err:
+            raise Mishap(done) from err
+        return done
+
+    def _collect(self, event: on.Event, done: list[do.Action]) -> None:
         for action in self._handle(event):
             done.append(action)
             # A launch may have been followed before it was known what came of it.
@@ -108,7 +127,6 @@ class Master:
                 done += self.follows.launched(action.operator, action.reply)
             elif isinstance(action, do.Answer) and isinstance(action.reply, op.Tasks):
                 self.follows.refused(action.operator, action.reply.id)
-        return done
 
     def deadline(self) -> float:
         """Monotonic second at which a Tick is wanted; infinity: none."""

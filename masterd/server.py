@@ -9,16 +9,18 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import assert_never
 
 import godwit
-from godwit import bulk
+from godwit import bulk, failpoint
 from godwit.errors import PeerError, StartError
 from godwit.log import Log
 from godwit.names import join_address, new_task_id
 from godwit.places import master_socket
+from godwit.seldom import Seldom
 from godwit.wire import frames, messages, operations
 from godwit.wire.link import (
     Accept,
@@ -38,11 +40,13 @@ from masterd import events as on
 from masterd.audit import Audit, Line
 from masterd.authority import Admissions, Question
 from masterd.copies import OTHER
-from masterd.core import Chance, Identity, Master
+from masterd.core import Chance, Identity, Master, Mishap
 from masterd.operators import identify
 from masterd.registry import Node
 from masterd.store import Store
 
+#: Seconds after a mishap before the core is woken by its own deadline again.
+AFTER_MISHAP_S = 1.0
 #: File in the state folder that says where the master listens.
 ADDRESS = "address"
 #: Seconds after which it is tried again to write it.
@@ -73,6 +77,8 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Mishaps that were logged.
+        self._seldom = Seldom()
         self.done: asyncio.Future[str] = self._loop.create_future()
 
     # ---- life ------------------------------------------------------------------------------
@@ -142,6 +148,7 @@ class Server:
         try:
             with open(path + ".new", "w") as file:
                 file.write(address + "\n")
+            failpoint.hit("address.written")
             os.replace(path + ".new", path)
         except OSError as err:  # a full disk: later, for what runs must be looked after now
             self._log("severe", f"cannot write {path}: {err.strerror}")
@@ -178,8 +185,35 @@ class Server:
         if self.done.done():
             return
         self._note(event)
-        self._perform(self._core.handle(event, time.monotonic(), time.time()))
-        self._sleep_till(self._core.deadline())
+        try:
+            self._perform(self._core.handle(event, time.monotonic(), time.time()))
+        except Mishap as mishap:
+            self._contain(event, mishap)
+        else:
+            self._sleep_till(self._core.deadline())
+
+    def _contain(self, event: on.Event, mishap: Mishap) -> None:
+        """A bug of ours ends what met it, and nothing else: all others go on as before."""
+        self._perform(mishap.done)
+        err = mishap.__cause__
+        assert err is not None
+        said = f"a bug in godwit, met by {type(event).__name__}: {type(err).__name__}: {err}"
+        lines = traceback.format_exception(err)
+        if self._seldom.may(f"{type(event).__name__} {lines[-2]}", self._loop.time()):
+            self._log("severe", said, traceback="".join(lines))
+        match event:
+            case on.Asked(operator, request) if operator in self._operators:
+                self._operators[operator].send(operations.encode(operations.Problem(
+                    request.id, "internal", said, f"the traceback is in {self._log.path}",
+                    exit_status=125,
+                )))
+            case on.Received(link) if link in self._links:
+                # When it comes back, it reports all it has.
+                self._links[link][0].close("a bug in godwit")
+            case _:
+                pass
+        # What is overdue may be what went wrong: not again at once.
+        self._sleep_till(max(self._core.deadline(), time.monotonic() + AFTER_MISHAP_S))
 
     def _note(self, event: on.Event) -> None:
         """For the audit log: what is wanted, and by whom."""

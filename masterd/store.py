@@ -21,6 +21,7 @@ from godwit.task.record import Task
 from godwit.wire.operations import Event
 from masterd import actions as do
 from masterd.backlog import Backlog, Record
+from masterd.issued import Issue, Issued
 
 #: Of PRAGMA user_version; each step of the schema has its statements, in order.
 SCHEMA: tuple[str, ...] = (
@@ -87,6 +88,7 @@ class Store:
         #: Called in the writer's thread whenever that changes.
         self.on_trouble: Callback = lambda trouble: None
         self._backlog = Backlog()
+        self._issued = Issued(os.path.join(os.path.dirname(path), "issued.jsonl"))
         self._db = self._open()
         self._thread = threading.Thread(target=self._write, name="store", daemon=True)
 
@@ -147,8 +149,30 @@ class Store:
             ],
             events=[event for _, event in _readable(db.execute(newest), Event)][::-1],
         )
+        self._settle(kept)
         self._thread.start()
         return kept
+
+    def _settle(self, kept: Kept) -> None:
+        """What was issued counts as its own file says; with none, as the database does."""
+        try:
+            issued = self._issued.load()
+            if issued is not None:
+                self._take(kept, issued)
+            self._issued.rewrite([
+                *(do.KeepFact(name, value) for name, value in kept.facts.items()), *kept.leaves
+            ])
+        except OSError as err:
+            self.trouble = str(err)
+
+    def _take(self, kept: Kept, issued: list[Issue]) -> None:
+        facts = {issue.name: issue.value for issue in issued if isinstance(issue, do.KeepFact)}
+        leaves = {issue.name: issue for issue in issued if isinstance(issue, do.KeepLeaves)}
+        ended = [do.KeepLeaves(k.name, ()) for k in kept.leaves if k.name not in leaves]
+        kept.facts.update(facts)
+        kept.leaves[:] = leaves.values()
+        for issue in (*issued, *ended):
+            self.put(issue)
 
     # ---- writing ---------------------------------------------------------------------------
 
@@ -200,12 +224,14 @@ class Store:
         if not self._backlog:
             return ""
         try:
+            failpoint.hit("store.issue.before")
+            self._issued.append(r for r in self._backlog if isinstance(r, Issue))
             self._db.execute("BEGIN IMMEDIATE")
             for record in self._backlog:
                 self._apply(record)
             failpoint.hit("store.commit.before")
             self._db.execute("COMMIT")
-        except sqlite3.Error as err:
+        except (sqlite3.Error, OSError) as err:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             return str(err)

@@ -150,6 +150,7 @@ def test_a_failed_commit_is_told_of_and_the_next_makes_up_for_it(path: Path) -> 
             db.close()
     store.close()
     assert "no such table" in told[0] and told[1] == ""
+    # What was issued had been noted beside the database, too.
     assert kept(path).facts == {"waits": "1", "comes": "1"}
 
 

@@ -139,6 +139,7 @@ class Journal:
         self._fd = fd
         self._waiting.clear()
         self._size = self._compacted = os.fstat(fd).st_size
+        failpoint.hit("journal.compact.after")
         _sync_folder(os.path.dirname(self.path))
 
     def close(self) -> None:

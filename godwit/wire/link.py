@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from godwit import failpoint
 from godwit.errors import FrameError, GodwitError, MessageError, PeerError
 from godwit.names import join_address
 from godwit.seldom import Seldom
@@ -92,6 +93,7 @@ class Link(asyncio.Protocol):
         """
         if self._transport is None or self._transport.is_closing():
             return
+        failpoint.hit("link.send")
         try:
             self._transport.write(b"".join(frames.encode(p, self._limit) for p in payloads))
         except FrameError as err:

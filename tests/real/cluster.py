@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pexpect
 
@@ -122,7 +122,7 @@ class Cluster:
         self.python = tuple(python)
         self._listen = "127.0.0.1:0"
 
-    def __enter__(self) -> "Cluster":
+    def __enter__(self) -> Self:
         try:
             self.start_master()
             for name in self._names:
