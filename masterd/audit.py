@@ -33,6 +33,7 @@ DETAILS: dict[type[op.Request], tuple[str, ...]] = {
     op.StopMaster: ("deregister",),
     op.MakeToken: ("uses", "ttl_s", "node"),
     op.Revoke: ("node",),
+    op.Upgrade: ("nodes",),
 }
 #: Characters of one text, and entries of one list, that a line holds.
 LONGEST = 1000
@@ -164,6 +165,9 @@ def outcome(reply: op.Reply) -> dict[str, object]:
                 "tasks": [f"{view.node}:{view.task.id}" for view in tasks[:MOST]],
                 **({"faults": _faults(faults)} if faults else {}),
             }
+        case op.Upgraded(nodes=nodes, faults=faults):
+            result = "ok" if not faults else "partly" if nodes else faults[0].code
+            return {"result": result, **({"faults": _faults(faults)} if faults else {})}
         case op.CopyDone(size=size, files=files):
             return {"result": "ok", "size": size, "files": files}
         case _:

@@ -32,6 +32,7 @@ CHANGES: list[tuple[op.Request, dict[str, object]]] = [
     (op.StopMaster(7, deregister=True), {"deregister": True}),
     (op.MakeToken(7, uses=2, ttl_s=60.0, node="web3"), {"uses": 2, "ttl_s": 60.0, "node": "web3"}),
     (op.Revoke(7, "web3"), {"node": "web3"}),
+    (op.Upgrade(7, "all"), {"nodes": "all"}),
 ]
 
 
@@ -100,6 +101,9 @@ def test_a_request_that_nobody_listed_is_audited_by_its_name_alone() -> None:
      {"result": "policy", "count": 0, "tasks": [], "faults": ["web2: policy"]}),
     (op.CopyDone(7, 10, 2), {"result": "ok", "size": 10, "files": 2}),
     (op.TokenMade(7, SECRET), {"result": "ok"}),
+    (op.Upgraded(7, ()), {"result": "ok"}),
+    (op.Upgraded(7, (), (op.Fault("web2", "unreachable", "no"),)),
+     {"result": "unreachable", "faults": ["web2: unreachable"]}),
 ])
 def test_the_line_says_how_it_went(reply: op.Reply, how: dict[str, object]) -> None:
     audit = Audit()

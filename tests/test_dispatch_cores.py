@@ -25,7 +25,7 @@ from tests.test_operations import REPLIES, REQUESTS
 ORDERS: list[orders.Order] = [
     orders.Start((Spec("t1234567", (b"true",)),)), orders.Signal(1, ("t",), 9),
     orders.Pause(1, ("t",)), orders.Forget(1, ("t",)), orders.Measure(), orders.Stop(),
-    orders.Say("info", "x"),
+    orders.Say("info", "x"), orders.Settled("x"), orders.Restart(),
 ]
 WORDS: list[orders.Word] = [
     orders.Facts("n", "/s", "/l", "b"), orders.Known(()), orders.Changed(()),

@@ -22,7 +22,7 @@ class Spokesman:
         self._log: Log | None = None
         if user is not None:
             path = os.path.join(facts.logs, facts.name, "clientd.log")
-            self._log = Log(f"agent {facts.name}", path)
+            self._log = Log(f"agent {facts.name}", path, facts.stderr)
 
     def facts(self) -> orders.Facts:
         """A new agent's first word.  A token that cannot be read is left to it to complain of."""
