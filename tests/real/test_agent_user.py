@@ -145,6 +145,14 @@ def test_a_killed_agent_comes_back_as_that_user_and_no_byte_is_lost(
     assert status_of(one.agent("node1"))["Uid"].split()[0] == str(USER.pw_uid)
 
 
+def test_an_upgrade_starts_another_agent_as_that_user(one: Cluster) -> None:
+    before = one.agent("node1")
+    done = one.godwit("upgrade", "node1")
+    assert done.returncode == 0, done.stderr
+    assert one.agent("node1") != before
+    assert status_of(one.agent("node1"))["Uid"].split()[0] == str(USER.pw_uid)
+
+
 def test_a_node_changes_over_to_a_user_and_not_back_unseen(
     top: Path, python: tuple[str, ...]
 ) -> None:
