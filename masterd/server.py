@@ -203,7 +203,7 @@ class Server:
             self._log("severe", said, traceback="".join(lines))
         match event:
             case on.Asked(operator, request) if operator in self._operators:
-                self._operators[operator].send(operations.encode(operations.Problem(
+                self._do(do.Answer(operator, operations.Problem(
                     request.id, "internal", said, f"the traceback is in {self._log.path}",
                     exit_status=125,
                 )))

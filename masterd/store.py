@@ -89,6 +89,8 @@ class Store:
         self.on_trouble: Callback = lambda trouble: None
         self._backlog = Backlog()
         self._issued = Issued(os.path.join(os.path.dirname(path), "issued.jsonl"))
+        #: Of the backlog, what the file of issues has already.
+        self._noted: set[Issue] = set()
         self._db = self._open()
         self._thread = threading.Thread(target=self._write, name="store", daemon=True)
 
@@ -225,7 +227,7 @@ class Store:
             return ""
         try:
             failpoint.hit("store.issue.before")
-            self._issued.append(r for r in self._backlog if isinstance(r, Issue))
+            self._note_issued()
             self._db.execute("BEGIN IMMEDIATE")
             for record in self._backlog:
                 self._apply(record)
@@ -236,8 +238,15 @@ class Store:
                 self._db.execute("ROLLBACK")
             return str(err)
         self._backlog.clear()
+        self._noted.clear()
         failpoint.hit("store.commit.after")
         return ""
+
+    def _note_issued(self) -> None:
+        """Once, however often the commit is tried.  Raises OSError."""
+        issues = [r for r in self._backlog if isinstance(r, Issue) and r not in self._noted]
+        self._issued.append(issues)
+        self._noted.update(issues)
 
     def _apply(self, record: Record) -> None:
         run = self._db.execute
