@@ -1,13 +1,14 @@
 """clientd: the daemon of a node."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
 import docopt
 
-from clientd.keeper import birth, node
-from clientd.keeper.settings import Settings
+from clientd.keeper import birth, node, trim
+from clientd.keeper.settings import Settings, orphans_kill_s
 from godwit import __version__, names, places
 from godwit.errors import StartError, UsageError
 from godwit.log import Level
@@ -17,7 +18,8 @@ The daemon of a node: starts the tasks that its master asks for, and looks after
 
 Usage:
   clientd --name NODE (--master HOST:PORT | --listen HOST:PORT)
-          [--token-file FILE] [--state DIR] [--logs DIR] [--orphans POLICY] [-v | -q]
+          [--token-file FILE] [--state DIR] [--logs DIR] [--config FILE]
+          [--orphans POLICY] [--agent-user USER] [--log-max SIZE] [-v | -q]
   clientd (-h | --help)
   clientd --version
 
@@ -29,16 +31,25 @@ Options:
                       start; or in the environment as GODWIT_TOKEN
   --state DIR         where it keeps what it knows of its tasks
   --logs DIR          where its own log is and, in DIR/NODE, those of its tasks
+  --config FILE       what may be done with this node, whoever asks: users, commands, folders,
+                      number of tasks (docs/security.md); default: DIR/clientd.toml of --state,
+                      if there is one
   --orphans POLICY    what becomes of tasks when the master is silent: keep, or kill=SECONDS
-                      to end them all and stop after that long [default: keep]
+                      to end them all and stop after that long; default: as clientd.toml says,
+                      else keep
+  --agent-user USER   run the process that talks to the network, and reads and writes what is
+                      copied, as this user; needs root
+  --log-max SIZE      a log of a task takes at most about SIZE of the disk (64M, 2G; 64K at least):
+                      then its oldest part is dropped; none: never [default: none]
   -v                  say more on stderr: configuration, too
   -q                  say less: warnings only
   -h, --help          this text
   --version           the version
 """
 
-#: Longest silence, seconds, that a policy can ask for: about a year.
-LONGEST_S = 366 * 24 * 3600
+#: Units of sizes: the power of two.
+UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+_SIZE = re.compile(r"([0-9]{1,12})([kmgtKMGT]?)")
 
 
 def main() -> int:
@@ -73,13 +84,16 @@ def asked(argv: Sequence[str]) -> tuple[Settings, Level]:
                 f"{option} {given[option]}: the other end has to know the port",
                 code="bad-address", exit_status=2, hint="choose one from 1 to 65535",
             )
-    for option in ("--state", "--logs"):
+    for option in ("--state", "--logs", "--config"):
         check_folder(option, given[option] or "")
     settings = Settings(
         name, given["--master"] or "", given["--listen"] or "",
         places.node_state(name, given["--state"]), places.logs(given["--logs"]),
-        orphans_kill_s(given["--orphans"]),
+        orphans_kill_s(given["--orphans"]) if given["--orphans"] is not None else None,
         os.path.abspath(given["--token-file"]) if given["--token-file"] else "",
+        os.path.abspath(given["--config"]) if given["--config"] else "",
+        given["--agent-user"] or "",
+        log_max=log_max(given["--log-max"]),
     )
     return settings, "config" if given["-v"] else "warning" if given["-q"] else "info"
 
@@ -94,17 +108,17 @@ def check_folder(option: str, path: str) -> None:
         ) from None
 
 
-def orphans_kill_s(policy: str) -> float:
-    """Seconds; 0 for never.  Raises UsageError."""
-    if policy == "keep":
-        return 0.0
-    word, _, seconds = policy.partition("=")
-    is_number = seconds.isascii() and seconds.isdigit() and len(seconds) <= 9
-    if word == "kill" and is_number and 0 < int(seconds) <= LONGEST_S:
-        return float(seconds)
+def log_max(size: str) -> int:
+    """Bytes; 0 for no bound.  Raises UsageError."""
+    if size == "none":
+        return 0
+    found = _SIZE.fullmatch(size)
+    most = int(found[1]) << UNITS[found[2].upper()] if found else 0
+    if most >= trim.LEAST:
+        return most
     raise UsageError(
-        f"--orphans {policy!r} is no policy", code="bad-policy", exit_status=2,
-        hint=f"write keep, or kill=SECONDS with 1 to {LONGEST_S}",
+        f"--log-max {size!r} is no size", code="bad-size", exit_status=2,
+        hint="write none, or 64K and more: 64M, 2G",
     )
 
 

@@ -33,8 +33,9 @@ from clientd.membership import Membership
 from clientd.roots import Roots
 from clientd.shipping import Shipping
 from clientd.transfers import Transfers
+from godwit import __version__, failpoint
 from godwit.errors import GodwitError, PeerError
-from godwit.log import Log
+from godwit.log import Level, Log
 from godwit.names import join_address, split_address
 from godwit.wire import frames, messages
 from godwit.wire.link import Accept, Link, Listener, Receive, dial, listen_tcp, reason_of
@@ -44,6 +45,18 @@ from godwit.wire.trust import expect_master
 
 #: Seconds between two looks at the age of this node's certificate.
 RENEWALS_S = 3600.0
+
+
+class KeepersLog(Log):
+    """The daemon's log, written by the keeper for an agent that has no right to."""
+
+    def __init__(self, keeper: Link):
+        super().__init__("agent", stderr_level=None)
+        self._keeper = keeper
+
+    def __call__(self, level: Level, text: str, **about: object) -> None:
+        task = str(about.get("task", ""))
+        self._keeper.send(orders.encode(orders.Say(level, text, task)))
 
 
 class Shell:
@@ -113,35 +126,49 @@ class Shell:
 
     def _begin(self, facts: orders.Facts) -> None:
         """The keeper's first word says where everything is."""
-        self._log = Log(f"agent {facts.name}", os.path.join(facts.logs, facts.name, "clientd.log"))
+        if facts.demoted:
+            self._log = KeepersLog(self._keeper)
+        else:
+            path = os.path.join(facts.logs, facts.name, "clientd.log")
+            self._log = Log(f"agent {facts.name}", path, facts.stderr)
         folder = os.path.join(facts.state, "agent")
         os.makedirs(folder, mode=0o700, exist_ok=True)
         self._identity_path = os.path.join(folder, "identity.json")
         self._times = LogTimes(os.path.join(folder, "times"))
         self._membership = Membership(
-            os.path.join(folder, "trust"), facts.name, facts.token_file, self._log
+            os.path.join(folder, "trust"), facts.name, facts.token_file, self._log, facts.token
         )
         trust = self._membership.trust
         self._callers = Callers(trust, self._on_refused)
         files = os.fsencode(os.path.join(facts.state, "files"))
         self._transfers = Transfers(
-            Roots(facts.roots or (b"/",), files), trust, self._callers, self._handle
+            Roots(facts.roots, files, facts.config), trust, self._callers, self._handle
         )
         self._shipping = Shipping(trust, self._callers, files, self._handle)
-        self._core = Agent(self._identity(), random.random)
+        try:
+            identity = self._identity()
+        except OSError as err:  # the keeper starts another, later
+            self._log("severe", f"cannot keep this node's identity: {err.strerror}")
+            self._exit()
+            return
+        self._core = Agent(identity, random.random)
         load.take(0)
         if facts.listen:
-            self._listen(*split_address(facts.listen))
+            if not self._listen(*split_address(facts.listen)):
+                return
             self._spawn(self._membership.wait())
+        work = f"joins {facts.master}" if facts.master else f"waits on {facts.listen}"
+        self._keeper.send(orders.encode(orders.Settled(work)))
         self._spawn(self._keep_young())
 
-    def _listen(self, host: str, port: int) -> None:
+    def _listen(self, host: str, port: int) -> bool:
+        """Whether it does; else this agent ends, and the next one tries."""
         try:
             sock = listen_tcp(host, port)
         except OSError as err:
             self._log("severe", f"cannot listen on {host}:{port}: {err.strerror}")
             self._exit()
-            return
+            return False
         self._listener = Listener(sock, Accept(
             {CONTROL: self._new_link}, self._on_accepted, self._callers.on_bulk,
             tls=self._membership.trust.server, raw={ADOPT: self._membership.on_adopt},
@@ -150,9 +177,10 @@ class Shell:
         port = sock.getsockname()[1]
         self._callers.listens_on(self._listener, port)
         self._log("info", f"listening on {join_address(host, port)}")
+        return True
 
     def _identity(self) -> Identity:
-        """Who we are: from the state folder, made at the first start."""
+        """Who we are: from the state folder, made at the first start.  Raises OSError."""
         kept: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError), open(self._identity_path) as file:
             kept = json.load(file)
@@ -160,16 +188,20 @@ class Shell:
         identity = Identity(
             node, secrets.token_hex(8), kept.get("master", ""),
             f"{platform.system()} {platform.release()} {platform.machine()}",
+            f"godwit {__version__}",
         )
-        self._remember(node, identity.master)
+        if kept != {"node": node, "master": identity.master}:
+            self._remember(node, identity.master)
         return identity
 
     def _remember(self, node: str, master: str) -> None:
+        failpoint.hit("identity.before")
         temporary = self._identity_path + ".new"
         with open(temporary, "w", opener=_private) as file:
             json.dump({"node": node, "master": master}, file)
             file.flush()
             os.fsync(file.fileno())
+        failpoint.hit("identity.written")
         os.replace(temporary, self._identity_path)
 
     def _new_link(self) -> Link:
@@ -254,7 +286,10 @@ class Shell:
                 self._keeper.send(orders.encode(order))
             case do.Remember(master):
                 assert self._core is not None
-                self._remember(self._core.identity.node, master)
+                try:
+                    self._remember(self._core.identity.node, master)
+                except OSError as err:  # a full disk; it is told anew at the next welcome
+                    self._log("severe", f"cannot write {self._identity_path}: {err.strerror}")
                 if not master and self._listener is not None:
                     self._membership.give_up()
             case do.TakeLoad(running):

@@ -53,6 +53,7 @@ TAKEN = "taken"
 #: What the node answers.
 _NUMBERED = (
     wire.Signal, wire.Pause, wire.Forget, wire.Measure, wire.Erase, wire.Transfer, wire.Dismiss,
+    wire.Upgrade,
 )
 
 
@@ -115,6 +116,7 @@ class Identity:
     agent: str
     master: str
     system: str
+    release: str = ""
 
 
 @dataclass(slots=True)
@@ -312,6 +314,7 @@ class Agent:
             lacks=self.facts.lacks,
             programs=self.facts.programs,
             system=self.identity.system,
+            release=self.identity.release,
         )
 
     def _opened(self, link: int, channel: Channel, now: float) -> Iterator[do.Action]:
@@ -509,6 +512,10 @@ class Agent:
                 yield do.Install(certificate)
             case wire.Reserve() | wire.Freeze() | wire.Verdict():
                 yield from self._moving(self.moves.asked(message, self.tasks))
+            case wire.Upgrade(order):
+                yield do.Say("info", "the master wants a new agent here: starting anew")
+                yield from self._answer(order, wire.Done(order))
+                yield do.Tell(orders.Restart())
             case wire.Dismiss(order):
                 self.dismissed = True
                 yield do.Remember("")

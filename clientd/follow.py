@@ -1,13 +1,15 @@
 """Followers: each reads one task's log and sends it as chunks, no more than its reader takes.
 
 A log is a plain file that the task itself appends to, so a byte's offset names it for ever:
-a follow that was cut goes on at the next offset, with no byte lost or doubled.
+a follow that was cut goes on at the next offset, with no byte lost or doubled.  Of a log that
+is trimmed meanwhile (clientd.keeper.trim) it says how many bytes it can no longer send.
 """
 
 import os
 from collections.abc import Callable
 
 from clientd.inotify import Growth
+from clientd.keeper.trim import begin_of
 from godwit.wire.messages import WINDOW, Chunk, Ended
 
 #: Bytes in one chunk.
@@ -63,6 +65,12 @@ class Follower:
             except OSError as err:
                 self._end("no-log", f"its log cannot be read on: {err.strerror}")
                 return
+            # Now, for what was read before this may be a hole.
+            begin = begin_of(self._fd)
+            if begin > self._offset:
+                self._send(Chunk(self.stream, begin, b"", begin - self._offset))
+                self._offset = begin
+                continue
             if not data:
                 if not self._live:
                     self._end()
@@ -86,16 +94,20 @@ class Follower:
 
 
 def last_lines(fd: int, count: int) -> int:
-    """The offset at which the last ``count`` lines begin; an unfinished last line counts."""
+    """The offset at which the last ``count`` lines begin; an unfinished last line counts.
+
+    0 when there are no more lines than that, or no more left.
+    """
     size = os.fstat(fd).st_size
+    begin = begin_of(fd)
     if count <= 0:
         return size
     end = size
     # A newline that ends the file ends its last line; it does not begin another one.
     if end and os.pread(fd, 1, end - 1) == b"\n":
         end -= 1
-    while end > 0:
-        start = max(0, end - CHUNK)
+    while end > begin:
+        start = max(begin, end - CHUNK)
         block = os.pread(fd, end - start, start)
         found = block.rfind(b"\n")
         while found >= 0:

@@ -27,10 +27,12 @@ TOKEN = "GODWIT_TOKEN"
 class Membership:
     """One node's place in a cluster, as far as certificates show it."""
 
-    def __init__(self, folder: str, name: str, token_file: str, log: Log):
+    def __init__(self, folder: str, name: str, token_file: str, log: Log, token: str = ""):
+        """``token``: what is in the file, where we may not read it ourselves."""
         self.trust = trust.Trust(folder)
         self._name = name
         self._token_file = token_file
+        self._given = token
         self._log = log
         #: The last token that was new.
         self._tried = ""
@@ -66,6 +68,8 @@ class Membership:
         return ""
 
     def _token(self) -> str:
+        if self._given:
+            return self._given
         if self._token_file:
             try:
                 with open(self._token_file, encoding="ascii") as file:

@@ -9,19 +9,13 @@ import os
 import stat
 from dataclasses import dataclass
 
-from clientd import openat2 as resolve
-from clientd.openat2 import openat2
+from clientd.within import open_within
 from godwit.bulk import Source, Target, names
 from godwit.bulk.ancestry import ancestry, identity
 from godwit.bulk.ends import FOLDER
 from godwit.bulk.faults import naming, shown
 from godwit.bulk.tree import Descent, Parts
 from godwit.errors import TransferError
-
-#: Within a root nothing may lead elsewhere, not even a link that would come back.
-STRICT = resolve.BENEATH | resolve.NO_SYMLINKS | resolve.NO_MAGICLINKS
-#: Within ``/`` nothing can: links work as everybody knows them (/bin, /var/run).
-ORDINARY = resolve.IN_ROOT | resolve.NO_MAGICLINKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +30,8 @@ class Roots:
 
     roots: tuple[bytes, ...]
     base: bytes
+    #: The file whose ``roots`` these are, for errors.
+    config: str = ""
 
     def source(self, path: bytes) -> Source:
         """A file or folder to send; opened by ``godwit.bulk.send``."""
@@ -48,42 +44,25 @@ class Roots:
     def open(self, path: bytes, flags: int) -> int:
         """A descriptor, opened with ``flags`` of open(2).  Raises OSError.
 
-        EXDEV: outside of the roots.  ELOOP: by way of a symbolic link.
+        EXDEV: outside of the roots; the text says which there are.  ELOOP: by way of a symbolic
+        link.
         """
-        if b"/" in self.roots:
-            return _open_below(b"/", os.path.join(self.base, path), flags, ORDINARY)
-        root, below = self._choose(path)
-        return _open_below(root, below, flags, STRICT)
+        try:
+            return open_within(self.roots, self.base, path, flags)
+        except OSError as err:
+            if err.errno != errno.EXDEV:
+                raise
+            raise OSError(errno.EXDEV, self._outside(), path) from err
 
-    def _choose(self, path: bytes) -> tuple[bytes, bytes]:
-        """The root to walk from and the path to walk; whether that stays within is not ours to
-        say.  Of nested roots the innermost is taken."""
-        if not path.startswith(b"/"):
-            return self.base, path
-        words = _words(path)
-        inner_first = sorted((*self.roots, self.base), key=lambda root: -len(_words(root)))
-        for root in inner_first:
-            above = _words(root)
-            if words[: len(above)] == above:
-                slash = b"/" if path.endswith(b"/") else b""
-                return root, b"/".join(words[len(above) :]) + slash
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), path)
+    def _outside(self) -> str:
+        """Says which folders there are and how to open more."""
+        folders = [shown(root) for root in dict.fromkeys(self.folders())]
+        more = f"; files.roots in {self.config} on the node opens more" if self.config else ""
+        return f"not in a folder that is open to copies ({', '.join(folders)}){more}"
 
     def folders(self) -> tuple[bytes, ...]:
         """Every root, and the base."""
         return (*self.roots, self.base)
-
-
-def _words(path: bytes) -> list[bytes]:
-    return [word for word in path.split(b"/") if word not in (b"", b".")]
-
-
-def _open_below(root: bytes, path: bytes, flags: int, resolve: int) -> int:
-    top = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        return openat2(top, path or b".", flags, resolve)
-    finally:
-        os.close(top)
 
 
 @dataclass(frozen=True, slots=True)

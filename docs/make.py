@@ -65,6 +65,13 @@ LIMITS = (
     ("ended tasks a node remembers", "clientd.keeper.records", "ENDED_KEPT", False),
     ("ended lines typed at the prompt a node remembers", "clientd.keeper.records", "ENDED_KEPT",
      True),
+    ("nodes that left and their tasks, remembered by the master", "masterd.pruning", "LEFT_KEPT",
+     ""),
+    ("launches that no node has a record of, of each node", "masterd.pruning", "LOST_KEPT", ""),
+    ("notes for `logs --since` about one log; then every second one goes", "clientd.logtimes",
+     "MOST", "B"),
+    ("records that wait for room on the master's disk, besides one of each thing",
+     "masterd.backlog", "EVENTS", ""),
     ("size of a daemon's log before it is set aside as `.1`", "godwit.log", "ROTATE_AT", "B"),
     ("copies a node works on at once; more wait", "clientd.transfers", "THREADS", ""),
     ("moves from and to a node at once", "clientd.shipping", "SHIPS", ""),
@@ -84,6 +91,10 @@ TIMES = (
     ("time for killed processes to be gone, before that is an error", "clientd.keeper.endings",
      "GIVE_UP_S", "s"),
     ("time a node has to be deregistered", "masterd.core", "DISMISS_S", "s"),
+    ("time an upgraded node has to come back", "masterd.upgrades", "BACK_S", "s"),
+    ("between two looks at logs with `--log-max`", "clientd.keeper.trim", "LOOK_S", "s"),
+    ("between two tries to write what the master's full disk did not take", "masterd.store",
+     "RETRY_S", "s"),
 )
 
 

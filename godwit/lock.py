@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 
 from godwit.errors import StartError
 
@@ -24,6 +25,8 @@ def hold(folder: str, who: str) -> int:
         raise StartError(
             f"{who} runs already on the state folder {folder} (pid {holder})"
         ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    # The pid is for people; on a full disk there may be no room for it.
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd

@@ -6,9 +6,10 @@ Several processes may append to one file: each line is one write(2) on an O_APPE
 import contextlib
 import json
 import os
-import sys
 import time
 from typing import Literal
+
+from godwit.stderr import Lines
 
 Level = Literal["config", "info", "warning", "severe"]
 LEVELS: tuple[Level, ...] = ("config", "info", "warning", "severe")
@@ -25,19 +26,31 @@ def printable(text: str) -> str:
 class Log:
     """Writes lines at or above ``stderr_level`` to stderr and every line to ``path``."""
 
-    def __init__(self, source: str, path: str = "", stderr_level: Level | None = "config"):
+    def __init__(
+        self, source: str, path: str = "", stderr_level: Level | None = "config",
+        mode: int = 0o640,
+    ):
         self.source = source
         self.path = path
         self.stderr_level = stderr_level
+        #: Why the last line is not in the file; empty: it is.
+        self.trouble = ""
+        #: Permissions of the file, also of one that was there.
+        self._mode = mode
+        self._stderr = Lines()
         self._fd = -1
+        #: The last line is not whole: the disk was full.
+        self._torn = False
         if path:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             self._open()
 
     def _open(self) -> None:
         self._fd = os.open(
-            self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640
+            self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, self._mode
         )
+        if not self._mode & 0o077:
+            os.fchmod(self._fd, self._mode)
 
     def __call__(self, level: Level, text: str, **about: object) -> None:
         """One line: what happened and to what (``task=``, ``node=``, ``request=`` ...)."""
@@ -53,11 +66,15 @@ class Log:
             "at": round(now, 3), "level": level, "from": self.source, "pid": os.getpid(),
             "text": text, **about,
         }
+        self.trouble = ""
         # A full disk must not end a daemon over its log; the line is still on stderr.
-        with contextlib.suppress(OSError):
+        try:
             if os.fstat(self._fd).st_size > ROTATE_AT:
                 self._rotate()
-            os.write(self._fd, json.dumps(record, default=str).encode() + b"\n")
+            line = b"\n" * self._torn + json.dumps(record, default=str).encode() + b"\n"
+            self._torn = os.write(self._fd, line) < len(line)
+        except OSError as err:
+            self.trouble = err.strerror or str(err)
 
     def _rotate(self) -> None:
         """Sets the file aside, unless another process has done so; goes on in the new one."""
@@ -70,8 +87,4 @@ class Log:
 
     def _to_stderr(self, level: Level, text: str, now: float) -> None:
         stamp = time.strftime("%H:%M:%S", time.localtime(now))
-        line = f"{stamp} {self.source} {level}: {printable(text)}\n"
-        # stderr may be closed, or a pipe that nobody reads any more.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stderr.write(line)
-            sys.stderr.flush()
+        self._stderr.write(f"{stamp} {self.source} {level}: {printable(text)}\n")

@@ -34,6 +34,7 @@ from godwit import lock, places
 from godwit.errors import StartError, UsageError
 from godwit.log import Level, Log
 from godwit.names import split_address
+from godwit.notify import Notify
 from masterd.server import Server
 from masterd.store import Store
 
@@ -73,6 +74,7 @@ def serve(state: str, log: Log, host: str, port: int, level: Level | None) -> No
 
     After the start-up lines, stderr gets lines of ``level`` and worse.  Raises StartError.
     """
+    notify = Notify()
     store = Store(os.path.join(state, "master.db"))
     if store.damage:
         log("severe", f"the database was damaged ({store.damage}) and is set aside; "
@@ -80,22 +82,26 @@ def serve(state: str, log: Log, host: str, port: int, level: Level | None) -> No
     # What is imported stays for good: the collector need not look at it again.
     gc.freeze()
     try:
-        asyncio.run(_serve(state, log, store, (host, port), level))
+        asyncio.run(_serve(state, log, store, (host, port), level, notify))
     finally:
         store.close()
     log("info", "stopped")
 
 
 async def _serve(
-    state: str, log: Log, store: Store, listen: tuple[str, int], level: Level | None
+    state: str, log: Log, store: Store, listen: tuple[str, int], level: Level | None,
+    notify: Notify,
 ) -> None:
-    server = Server(state, log, store)
+    audit = Log("audit", os.path.join(os.path.dirname(log.path), "audit.log"), None, 0o600)
+    server = Server(state, log, store, audit)
     address = server.start(*listen)
     log("config", f"godwit {godwit.__version__}: listening on {address}")
     log("config", f"state in {state}, log in {log.path}")
     log.stderr_level = level
+    notify("READY=1", f"STATUS=listening on {address}")
     _say_ready()
     reason = await server.done
+    notify("STOPPING=1")
     log("info", f"stopping: {reason}")
     await server.close()
 

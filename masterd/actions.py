@@ -1,7 +1,7 @@
 """What the master's core wants done; masterd/server.py does it, in this order.
 
-Records come before the messages that depend on them: after a ``Commit`` nothing is done before
-every record up to it is on the disk.
+Records come before the messages that depend on them: these come after a ``Commit``, or when the
+core has heard of its ``Confirm``.
 """
 
 from dataclasses import dataclass
@@ -186,7 +186,17 @@ class KeepEvent:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What follows waits until every record so far is on the disk."""
+    """What follows waits until every record so far is on the disk.
+
+    When they cannot be written it goes on all the same, with the records in memory till they can.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Say whether every record so far is on the disk, by Recorded or Unrecorded; nothing waits."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,5 +233,6 @@ class Stop:
 Action = (
     Send | Open | Close | Dial | Answer | KeepFact | KeepNode | DropNode | KeepTask | DropTask
     | KeepLeaves | KeepToken | DropToken | Admit | Deny | Hand | Renew | Adopt
-    | KeepMove | KeepSource | DropSource | KeepEvent | Commit | DialBulk | Splice | DropBulk | Stop
+    | KeepMove | KeepSource | DropSource | KeepEvent | Commit | Confirm | DialBulk | Splice
+    | DropBulk | Stop
 )

@@ -6,18 +6,22 @@ the next.  A certificate that the authority signed but that is not among them is
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from godwit.errors import UsageError
 from godwit.names import check_node_name, is_node_name
 from godwit.wire import operations as op
 from godwit.wire.tokens import Token, digest, matches
 from masterd import actions as do
+from masterd.confirms import Confirms
 from masterd.history import History
 from masterd.registry import Node, Registry, State
 
 #: Most uses and longest life, seconds, of one token.
 MOST_USES = 10_000
 LONGEST_S = 366 * 24 * 3600
+#: The code for what is refused because the master's disk is full.
+UNRECORDED = "unrecorded"
 #: Seconds between two renewals of one node's certificate.
 RENEWALS_S = 60.0
 
@@ -26,7 +30,8 @@ class Admission:
     """Tokens and leaves."""
 
     def __init__(
-        self, registry: Registry, history: History, ca: str, secret: Callable[[int], str]
+        self, registry: Registry, history: History, confirms: Confirms, ca: str,
+        secret: Callable[[int], str],
     ):
         self._registry = registry
         self._history = history
@@ -36,6 +41,9 @@ class Admission:
         self.tokens: dict[str, do.KeepToken] = {}
         #: By node: the leaf in use and, after a renewal, the next.
         self.leaves: dict[str, tuple[str, ...]] = {}
+        self._confirms = confirms
+        #: By who asked to join: the token as it was before, till its use is on the disk.
+        self._spending: dict[int, do.KeepToken] = {}
         #: By node, monotonic seconds of its last renewal.
         self._renewed: dict[str, float] = {}
 
@@ -60,8 +68,17 @@ class Admission:
         yield kept
         whom = request.node or f"{request.uses} node{'' if request.uses == 1 else 's'}"
         yield from self._history.add(wall, "info", f"token {token.id} made for {whom}")
-        yield do.Commit()
-        yield do.Answer(operator, op.TokenMade(request.id, str(token)))
+
+        def made() -> Iterator[do.Action]:
+            yield do.Answer(operator, op.TokenMade(request.id, str(token)))
+
+        def failing(why: str) -> Iterator[do.Action]:
+            if self.tokens.pop(token.id, None):
+                yield do.DropToken(token.id)
+            text = f"{why}: no token was made"
+            yield do.Answer(operator, op.Problem(request.id, UNRECORDED, text))
+
+        yield from self._confirms.ask(made, failing)
 
     def _drop_stale(self, wall: float) -> Iterator[do.Action]:
         for token in [t for t in self.tokens.values() if t.until <= wall]:
@@ -87,8 +104,22 @@ class Admission:
         else:
             del self.tokens[token]
             yield do.DropToken(token)
-        yield do.Commit()
-        yield do.Admit(asked, name)
+        self._spending[asked] = kept
+
+        def admit() -> Iterator[do.Action]:
+            del self._spending[asked]
+            yield do.Admit(asked, name)
+
+        yield from self._confirms.ask(admit, lambda why: self._give_back(asked, why))
+
+    def _give_back(self, asked: int, why: str) -> Iterator[do.Action]:
+        """The use that was spent on this machine; unless the token was revoked meanwhile."""
+        kept = self._spending.pop(asked)
+        if kept.uses:
+            now = self.tokens.get(kept.id)
+            self.tokens[kept.id] = given = replace(kept, uses=now.uses + 1 if now else 1)
+            yield given
+        yield do.Deny(asked, UNRECORDED, f"{why}: come again later")
 
     def _objection(self, token: str, secret: str, name: str, wall: float) -> tuple[str, str] | None:
         kept = self.tokens.get(token)
@@ -151,10 +182,13 @@ class Admission:
     def revoke(self, name: str, wall: float) -> Iterator[do.Action]:
         """From now on, with every token that could let the machine in again.
 
-        The records come first; the caller adds a Commit, and ends its connections.
+        The records come first; the caller has them confirmed, and ends its connections.
         """
         self.leaves.pop(name, None)
         yield do.KeepLeaves(name, ())
+        for asked, token in self._spending.items():
+            if token.node in ("", name):
+                self._spending[asked] = replace(token, uses=0)
         ended = [token for token in self.tokens.values() if token.node in ("", name)]
         for token in ended:
             del self.tokens[token.id]

@@ -18,7 +18,8 @@ from godwit.wire import operations as op
 from godwit.wire.tokens import read_code
 from masterd import actions as do
 from masterd import events as on
-from masterd.admission import Admission
+from masterd.admission import UNRECORDED, Admission
+from masterd.confirms import Confirms
 from masterd.copies import Copies, Role
 from masterd.follows import Follows
 from masterd.history import History
@@ -26,8 +27,10 @@ from masterd.launches import MOST, MOST_BYTES, Launches
 from masterd.moves.core import Moves
 from masterd.nodes import Nodes, Upon, describe_end
 from masterd.orders import Gather, Orders, unreachable
+from masterd.pruning import surplus_nodes, surplus_tasks
 from masterd.references import choose_nodes, choose_task, choose_tasks
 from masterd.registry import Node, Registry, State
+from masterd.upgrades import Upgrades
 from masterd.waits import Waits
 
 #: Seconds a node has to end its tasks and itself: the keeper's grace and some more.
@@ -40,6 +43,8 @@ NO_TASK = "no-task"
 MOVING = "moving"
 #: Tasks told of by a node that does not have them, of which the last words are kept.
 DOUBTED_KEPT = 1000
+#: What it means of a change that has been made.
+IN_MEMORY = "it is done, is lost if the master ends now, and is recorded as soon as it can be"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,17 @@ class Chance:
     secret: Callable[[int], str]
 
 
+class Mishap(Exception):
+    """A bug of ours, raised from what went wrong; ``done`` is what was to be done till then.
+
+    What the core knows has changed that far, so its records and messages are still to go out.
+    """
+
+    def __init__(self, done: list[do.Action]):
+        super().__init__()
+        self.done = done
+
+
 class Master:
     """The core.  ``handle`` is its only way in, ``deadline`` says when it wants a Tick."""
 
@@ -74,16 +90,22 @@ class Master:
         self.registry = Registry()
         self.history = History()
         self.orders = Orders()
-        self.admission = Admission(self.registry, self.history, identity.ca, chance.secret)
+        self.confirms = Confirms()
+        self.admission = Admission(
+            self.registry, self.history, self.confirms, identity.ca, chance.secret
+        )
         self.nodes = Nodes(
             self.registry, self.history, self.admission, identity.master, chance.jitter,
             Upon(self.orders.lost, self._lost, self._left, self._replaced),
         )
         #: Texts of Python programs by their digest.
         self.sources: dict[str, bytes] = {}
-        self.launches = Launches(self.registry, chance.task_id, self.sources)
+        self.launches = Launches(
+            self.registry, chance.task_id, self.confirms, self._forget, self.sources
+        )
         self.follows = Follows(self.registry)
         self.waits = Waits(self.registry)
+        self.upgrades = Upgrades(self.orders, lambda node, text: self._note(text, node=node))
         self.copies = Copies(self.orders, self.admission.leaves, chance.ticket)
         self.moves = Moves(
             self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
@@ -101,11 +123,19 @@ class Master:
     def handle(self, event: on.Event, now: float, wall: float) -> list[do.Action]:
         """What is to be done now that ``event`` happened.
 
-        ``now`` is monotonic seconds; ``wall`` seconds since 1970, for display only.
+        ``now`` is monotonic seconds; ``wall`` seconds since 1970, for display only.  Raises
+        Mishap for any exception that nobody expected.
         """
         self._now, self._wall = now, wall
         self.moves.at(now, wall)
         done: list[do.Action] = []
+        try:
+            self._collect(event, done)
+        except Exception as err:
+            raise Mishap(done) from err
+        return done
+
+    def _collect(self, event: on.Event, done: list[do.Action]) -> None:
         for action in self._handle(event):
             done.append(action)
             # A launch may have been followed before it was known what came of it.
@@ -113,13 +143,12 @@ class Master:
                 done += self.follows.launched(action.operator, action.reply)
             elif isinstance(action, do.Answer) and isinstance(action.reply, op.Tasks):
                 self.follows.refused(action.operator, action.reply.id)
-        return done
 
     def deadline(self) -> float:
         """Monotonic second at which a Tick is wanted; infinity: none."""
         return min(
             self.nodes.deadline(), self.launches.deadline(), self.waits.deadline(),
-            self.orders.deadline(), self.moves.deadline(),
+            self.orders.deadline(), self.upgrades.deadline(), self.moves.deadline(),
         )
 
     def _handle(self, event: on.Event) -> Iterator[do.Action]:
@@ -149,6 +178,10 @@ class Master:
                 yield from self.copies.bulk_opened(bulk, show, leaf)
             case on.BulkFailed(ticket, reason):
                 yield from self.copies.bulk_failed(ticket, reason)
+            case on.Recorded(number):
+                yield from self.confirms.recorded(number)
+            case on.Unrecorded(number, reason):
+                yield from self.confirms.unrecorded(number, reason)
             case on.Tick():
                 yield from self.nodes.late(now, wall)
                 yield from self.nodes.silent(now, wall)
@@ -156,6 +189,7 @@ class Master:
                 yield from self.launches.late(now)
                 yield from self.orders.late(now)
                 yield from self.waits.late(now)
+                yield from self.upgrades.late(now)
                 yield from self.moves.late()
 
     def _note(
@@ -165,6 +199,17 @@ class Master:
             self._wall, "info", text, node=node, task=task, notice=notice
         )
 
+    def _confirm(self, operator: int, answer: op.Ok) -> Iterator[do.Action]:
+        """Answers once what was done is on the disk; it is done in any case."""
+        def then() -> Iterator[do.Action]:
+            yield do.Answer(operator, answer)
+
+        def failing(why: str) -> Iterator[do.Action]:
+            text = f"{why}: {IN_MEMORY}"
+            yield do.Answer(operator, op.Problem(answer.id, UNRECORDED, text))
+
+        yield from self.confirms.ask(then, failing)
+
     # ---- what nodes say --------------------------------------------------------------------
 
     def _received(self, link: int, message: wire.Message) -> Iterator[do.Action]:
@@ -173,6 +218,8 @@ class Master:
             met = self.registry.by_link(link)
             if met is not None and met[1] == "stream":
                 yield from self.follows.stream_up(met[0])
+            elif met is not None:
+                yield from self.upgrades.came(met[0])
             return
         found = self.registry.by_link(link)
         if found is None:
@@ -304,6 +351,8 @@ class Master:
             elif task.status is not Status.UNKNOWN or task.pid is not None:
                 yield from self._forget(node, task.id)
         node.reporting.clear()
+        for name in surplus_tasks(node):
+            yield from self._forget(node, name)
         yield from self.moves.reported(node)
 
     def _rejected(self, node: Node, task: str, code: str, text: str) -> Iterator[do.Action]:
@@ -349,6 +398,11 @@ class Master:
             else:
                 yield from self.waits.changed(task.id)
         yield from self.follows.cut(node, "left", f"{node.name} was deregistered", live=True)
+        yield from self.upgrades.left(node)
+        for old in surplus_nodes(self.registry):
+            for name in tuple(old.tasks):
+                yield from self._forget(old, name)
+            self.registry.drop_node(old.name)
 
     def _replaced(self, node: Node) -> Iterator[do.Action]:
         """Another machine has its name: its tasks are not there."""
@@ -436,8 +490,11 @@ class Master:
                 chosen = [n for n in self._nodes(nodes) if n.state is not State.LEFT]
                 yield from self._dismiss(
                     operator, request.id, chosen,
-                    lambda: iter((do.Commit(), do.Answer(operator, op.Ok(request.id)))),
+                    lambda: self._confirm(operator, op.Ok(request.id)),
                 )
+            case op.Upgrade(nodes=nodes):
+                chosen = [n for n in self._nodes(nodes) if n.state is not State.LEFT]
+                yield from self.upgrades.begin(operator, request, chosen, self._now)
             case op.History():
                 yield from self._history(operator, request)
             case op.StopMaster():
@@ -465,6 +522,7 @@ class Master:
         self._attached.discard(operator)
         self.history.gone(operator)
         self.waits.cancel(operator)
+        self.upgrades.cancel(operator)
         yield from self.follows.cancel(operator)
         yield from self.copies.cancel(operator)
         yield from self.moves.cancel(operator)
@@ -472,6 +530,7 @@ class Master:
     def _cancel(self, operator: int, request: int) -> Iterator[do.Action]:
         self.history.cancel(operator, request)
         self.waits.cancel(operator, request)
+        self.upgrades.cancel(operator, request)
         yield from self.follows.cancel(operator, request)
         yield from self.copies.cancel(operator, request)
         yield from self.moves.cancel(operator, request)
@@ -528,11 +587,12 @@ class Master:
             )
         reading = self.follows.with_launch(operator, request) if request.follow else None
 
-        def stream(task: str, node: Node) -> int:
-            assert reading is not None
-            return self.follows.stream(reading, task, node)
+        def streams(tasks: tuple[str, ...], node: Node) -> tuple[int, ...]:
+            if reading is None or not self.follows.is_open(reading):
+                return ()
+            return tuple(self.follows.stream(reading, task, node) for task in tasks)
 
-        yield from self.launches.begin(operator, request, nodes, self._now, self._wall, stream)
+        yield from self.launches.begin(operator, request, nodes, self._now, self._wall, streams)
 
     def _each_task(
         self, operator: int, number: int, references: tuple[str, ...],
@@ -715,8 +775,8 @@ class Master:
             if code:
                 yield do.Answer(operator, op.Problem(request.id, code, text))
             else:
-                yield do.Commit()
-                yield do.Answer(operator, op.Ok(request.id, f"{request.name} is registered"))
+                done = op.Ok(request.id, f"{request.name} is registered")
+                yield from self._confirm(operator, done)
 
         yield from self.nodes.register(
             request.name, request.host, request.port, request.code, answer, self._now
@@ -730,8 +790,7 @@ class Master:
         text = f"{name} was taken off the list; what runs there runs on"
         if node is not None and node.state is not State.LEFT:
             yield from self.nodes.left(node, self._wall, text)
-        yield do.Commit()
-        yield do.Answer(operator, op.Ok(number, text))
+        yield from self._confirm(operator, op.Ok(number, text))
 
     def _dismiss(
         self, operator: int, number: int, nodes: list[Node],

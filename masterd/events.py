@@ -91,6 +91,21 @@ class OperatorGone:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the Confirm of this number waits for is on the disk."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """It cannot be written now, and why; it is tried again."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BulkOpened:
     """Somebody showed a ticket; ``bulk`` names the connection."""
 
@@ -115,5 +130,6 @@ class Tick:
 
 Event = (
     LinkAccepted | LinkOpened | DialFailed | LinkClosed | Received | Asked | OperatorGone
-    | JoinAsked | Certified | Adopted | BulkOpened | BulkFailed | Tick
+    | JoinAsked | Certified | Adopted | BulkOpened | BulkFailed | Recorded | Unrecorded
+    | Tick
 )

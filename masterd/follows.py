@@ -84,6 +84,10 @@ class Follows:
         self._add(reading)
         return reading
 
+    def is_open(self, reading: Reading) -> bool:
+        """Somebody still waits for it to be launched."""
+        return not reading.launched and self._readings.get(reading.key) is reading
+
     def stream(self, reading: Reading, task: str, node: Node) -> int:
         """A new stream number for a task of this reading, whose log is read from its start."""
         stream = self._open(reading, node, wire.Follow(0, task, live=True))
@@ -153,18 +157,26 @@ class Follows:
                 yield do.Send(node.control, wire.Unfollow(message.stream))
             return
         if stream.next is None:
+            stream.next = message.offset - message.dropped
+        if message.offset - message.dropped <= stream.next < message.offset:
+            dropped = message.offset - stream.next
             stream.next = message.offset
+            yield from self._pass_on(stream, b"", dropped)
         known = stream.next - message.offset
         if known < 0:
             yield from self._again(stream)
             return
         if known > 0:
             yield from self._credit(stream, min(known, len(message.data)))
-        data = message.data[known:]
-        if not data:
-            return
+        if data := message.data[known:]:
+            yield from self._pass_on(stream, data)
+
+    def _pass_on(self, stream: Stream, data: bytes, dropped: int = 0) -> Iterator[do.Action]:
+        assert stream.next is not None
         reading = stream.reading
-        output = op.Output(reading.id, stream.request.task, stream.next, data, node.name)
+        output = op.Output(
+            reading.id, stream.request.task, stream.next, data, stream.node.name, dropped
+        )
         stream.next += len(data)
         yield from self._answer(reading, output)
 

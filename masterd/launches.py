@@ -2,7 +2,7 @@
 
 A task's id is made here and recorded before the node hears of it; the node starts an id once,
 whatever it hears.  So a launch that may be lost is sent again with the same ids, on the node's
-next connection.
+next connection; never before it is on record.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ from godwit.task.record import Spec, Task
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do
+from masterd.admission import UNRECORDED
+from masterd.confirms import Confirms
 from masterd.orders import unreachable
 from masterd.registry import Node, Registry
 
@@ -28,6 +30,12 @@ MOST = 10_000
 MOST_BYTES = 3 * 1024 * 1024
 
 
+#: Drops a task that came to nothing: node, id, code, text.
+Forget = Callable[[Node, str, str, str], Iterator[do.Action]]
+#: Stream numbers for tasks of a node; none when nobody follows them.
+Streams = Callable[[tuple[str, ...], Node], tuple[int, ...]]
+
+
 @dataclass(slots=True)
 class Launch:
     """One Execute and what came of it so far."""
@@ -38,6 +46,10 @@ class Launch:
     #: Ids of all that may have been started, in order.
     tasks: dict[str, None] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
+    #: It is on the disk: nodes may hear of it.
+    recorded: bool = False
+    #: What each node is to start, by its name.
+    shares: dict[str, tuple[Spec, tuple[str, ...]]] = field(default_factory=dict)
     #: node name -> the connection it was sent on.
     sent: dict[str, int] = field(default_factory=dict)
     faults: list[op.Fault] = field(default_factory=list)
@@ -47,23 +59,25 @@ class Launches:
     """All launches that are not answered yet."""
 
     def __init__(
-        self, registry: Registry, new_id: Callable[[], str], sources: dict[str, bytes]
+        self, registry: Registry, new_id: Callable[[], str], confirms: Confirms, forget: Forget,
+        sources: dict[str, bytes],
     ):
         """``sources``: texts of Python programs by their digest, for as long as a task has it."""
         self._registry = registry
         self._new_id = new_id
+        self._confirms = confirms
+        self._forget = forget
         self._sources = sources
         #: task id -> the launch that waits for it; the oldest launch first.
         self._waiting: dict[str, Launch] = {}
 
     def begin(
         self, operator: int, request: op.Execute, nodes: list[Node], now: float, wall: float,
-        streams: Callable[[str, Node], int],
+        streams: Streams,
     ) -> Iterator[do.Action]:
-        """Records and sends; ``streams`` gives a stream number for a task that is followed."""
+        """Records, then sends; ``streams`` gives stream numbers for tasks that are followed."""
         launch = Launch(operator, request, now + ANSWER_S)
         digest = hashlib.sha256(request.source).hexdigest() if request.source else ""
-        sends: list[do.Action] = []
         for node in nodes:
             if node.control is None:
                 launch.faults.append(op.Fault(node.name, "unreachable", unreachable(node)))
@@ -81,15 +95,37 @@ class Launches:
                 yield do.KeepTask(node.name, record)
             launch.tasks.update(dict.fromkeys(ids))
             launch.waiting.update(ids)
-            launch.sent[node.name] = node.control
-            numbers = tuple(streams(task, node) for task in ids) if request.follow else ()
-            sends.append(do.Send(node.control, wire.Launch(template, ids, numbers, request.source)))
-        if digest and sends and digest not in self._sources:
+            launch.shares[node.name] = template, ids
+        if not launch.tasks:
+            yield from self._answer_if_complete(launch)
+            return
+        if digest and digest not in self._sources:
             self._sources[digest] = request.source
             yield do.KeepSource(digest, request.source)
-        yield do.Commit()
-        yield from sends
-        yield from self._answer_if_complete(launch)
+        yield from self._confirms.ask(
+            lambda: self._send(launch, streams), lambda why: self._never(launch, why)
+        )
+
+    def _send(self, launch: Launch, streams: Streams) -> Iterator[do.Action]:
+        """It is on the disk.  Who is away now hears of it after the next Report."""
+        launch.recorded = True
+        for name, (template, ids) in launch.shares.items():
+            node = self._registry.nodes.get(name)
+            known = tuple(task for task in ids if self._registry.where.get(task) is node)
+            if node is None or node.control is None or not known:
+                continue
+            launch.sent[name] = node.control
+            for share in (ids,) if known == ids else ((task,) for task in known):
+                spec = template if known == ids else node.tasks[share[0]].spec
+                yield do.Send(node.control, wire.Launch(
+                    spec, share, streams(share, node), launch.request.source
+                ))
+
+    def _never(self, launch: Launch, why: str) -> Iterator[do.Action]:
+        """It cannot be recorded: there never were such tasks."""
+        for task in tuple(launch.tasks):
+            if node := self._registry.where.get(task):
+                yield from self._forget(node, task, UNRECORDED, f"{why}: nothing was started")
 
     @staticmethod
     def _template(request: op.Execute, node: Node, wall: float, digest: str) -> Spec:
@@ -131,7 +167,7 @@ class Launches:
             launch = self._waiting.get(task.id)
             if launch is None or task.id in node.reporting or node.control is None:
                 continue
-            if launch.sent[node.name] != node.control:
+            if launch.recorded and launch.sent.get(node.name) != node.control:
                 source = self._sources.get(task.spec.digest, b"")
                 yield do.Send(node.control, wire.Launch(task.spec, (task.id,), source=source))
 

@@ -247,6 +247,7 @@ class Nodes:
         node.node, node.agent, node.address = hello.node, hello.agent, opening.peer
         node.can, node.lacks, node.system = hello.can, dict(hello.lacks), hello.system
         node.programs = dict(hello.programs)
+        node.release = hello.release
         node.goodbye, node.dismissing = "", False
         node.reporting.clear()
         yield do.KeepNode(node.name, node.node, node.host, node.port)

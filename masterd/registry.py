@@ -95,6 +95,7 @@ class Node:
     system: str = ""
     #: Python programs that it knows by name: what each takes and does.
     programs: dict[str, str] = field(default_factory=dict)
+    release: str = ""
     tasks: dict[str, Task] = field(default_factory=dict)
     #: Ids in the Report that is coming in.
     reporting: set[str] = field(default_factory=set)

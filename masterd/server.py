@@ -9,16 +9,18 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import assert_never
 
 import godwit
-from godwit import bulk
+from godwit import bulk, failpoint
 from godwit.errors import PeerError, StartError
 from godwit.log import Log
 from godwit.names import join_address, new_task_id
 from godwit.places import master_socket
+from godwit.seldom import Seldom
 from godwit.wire import frames, messages, operations
 from godwit.wire.link import (
     Accept,
@@ -35,22 +37,30 @@ from godwit.wire.session import Session
 from godwit.wire.trust import Peer, expect_leaf, peer_of
 from masterd import actions as do
 from masterd import events as on
+from masterd.audit import Audit, Line
 from masterd.authority import Admissions, Question
 from masterd.copies import OTHER
-from masterd.core import Chance, Identity, Master
+from masterd.core import Chance, Identity, Master, Mishap
+from masterd.operators import identify
 from masterd.registry import Node
 from masterd.store import Store
 
+#: Seconds after a mishap before the core is woken by its own deadline again.
+AFTER_MISHAP_S = 1.0
 #: File in the state folder that says where the master listens.
 ADDRESS = "address"
+#: Seconds after which it is tried again to write it.
+ADDRESS_AGAIN_S = 5.0
 
 
 class Server:
     """Does what the core wants, and tells it what happens."""
 
-    def __init__(self, state: str, log: Log, store: Store):
+    def __init__(self, state: str, log: Log, store: Store, audit_log: Log):
         self._state = state
         self._log = log
+        self._audit = Audit()
+        self._audit_log = audit_log
         self._store = store
         self._loop = asyncio.get_running_loop()
         self._core: Master
@@ -67,7 +77,8 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._said_trouble = ""
+        #: Mishaps that were logged.
+        self._seldom = Seldom()
         self.done: asyncio.Future[str] = self._loop.create_future()
 
     # ---- life ------------------------------------------------------------------------------
@@ -102,6 +113,7 @@ class Server:
     def _begin_core(self, address: str) -> None:
         master = secrets.token_hex(16)
         kept = self._store.load()
+        self._store.on_trouble = partial(self._later, self._say_trouble)
         if "master" in kept.facts:
             master = kept.facts["master"]
         else:
@@ -135,9 +147,14 @@ class Server:
 
     def _write_address(self, address: str) -> None:
         path = os.path.join(self._state, ADDRESS)
-        with open(path + ".new", "w") as file:
-            file.write(address + "\n")
-        os.replace(path + ".new", path)
+        try:
+            with open(path + ".new", "w") as file:
+                file.write(address + "\n")
+            failpoint.hit("address.written")
+            os.replace(path + ".new", path)
+        except OSError as err:  # a full disk: later, for what runs must be looked after now
+            self._log("severe", f"cannot write {path}: {err.strerror}")
+            self._loop.call_later(ADDRESS_AGAIN_S, self._write_address, address)
 
     def _stop(self, reason: str) -> None:
         if not self.done.done():
@@ -160,17 +177,67 @@ class Server:
         for sock in self._bulks.values():
             sock.close()
         await asyncio.sleep(0.02)  # what was queued leaves
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(self._state, ADDRESS))
-            os.unlink(master_socket(self._state))
+        for path in (os.path.join(self._state, ADDRESS), master_socket(self._state)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     # ---- events in -------------------------------------------------------------------------
 
     def _handle(self, event: on.Event) -> None:
         if self.done.done():
             return
-        self._perform(self._core.handle(event, time.monotonic(), time.time()))
-        self._sleep_till(self._core.deadline())
+        self._note(event)
+        try:
+            self._perform(self._core.handle(event, time.monotonic(), time.time()))
+        except Mishap as mishap:
+            self._contain(event, mishap)
+        else:
+            self._sleep_till(self._core.deadline())
+
+    def _contain(self, event: on.Event, mishap: Mishap) -> None:
+        """A bug of ours ends what met it, and nothing else: all others go on as before."""
+        self._perform(mishap.done)
+        err = mishap.__cause__
+        assert err is not None
+        said = f"a bug in godwit, met by {type(event).__name__}: {type(err).__name__}: {err}"
+        lines = traceback.format_exception(err)
+        if self._seldom.may(f"{type(event).__name__} {lines[-2]}", self._loop.time()):
+            self._log("severe", said, traceback="".join(lines))
+        match event:
+            case on.Asked(operator, request) if operator in self._operators:
+                self._do(do.Answer(operator, operations.Problem(
+                    request.id, "internal", said, f"the traceback is in {self._log.path}",
+                    exit_status=125,
+                )))
+            case on.Received(link) if link in self._links:
+                # When it comes back, it reports all it has.
+                self._links[link][0].close("a bug in godwit")
+            case _:
+                pass
+        # What is overdue may be what went wrong: not again at once.
+        self._sleep_till(max(self._core.deadline(), time.monotonic() + AFTER_MISHAP_S))
+
+    def _note(self, event: on.Event) -> None:
+        """For the audit log: what is wanted, and by whom."""
+        match event:
+            case on.Asked(operator, request):
+                self._write(self._audit.asked(operator, request))
+            case on.OperatorGone(operator):
+                self._write(self._audit.gone(operator))
+            case on.JoinAsked(asked, token, _, _, peer):
+                self._audit.knocked(asked, token, peer)
+            case on.Certified(asked, name, leaf):
+                self._write(self._audit.certified(asked, name, leaf))
+            case _:
+                pass
+
+    def _write(self, lines: Iterator[Line]) -> None:
+        for line in lines:
+            before = self._audit_log.trouble
+            self._audit_log("info", line.text, **line.about)
+            trouble = self._audit_log.trouble
+            if trouble and trouble != before:
+                self._log("severe", f"cannot write {self._audit_log.path}: {trouble}")
 
     def _sleep_till(self, deadline: float) -> None:
         if deadline == self._timer_at:
@@ -229,6 +296,8 @@ class Server:
         if link.peer_uid() not in (0, os.geteuid()):
             self._log("warning", f"refused an operator of uid {link.peer_uid()}")
             link.close("not yours")
+        else:
+            self._audit.came(link.number, identify(link.peer_pid(), link.peer_uid()))
 
     def _on_refused(self, peer: str, reason: str) -> None:
         self._log("warning", f"refused a connection from {peer or 'this machine'}: {reason}")
@@ -254,18 +323,28 @@ class Server:
         for index, action in enumerate(actions):
             if isinstance(action, do.Commit):
                 rest = actions[index + 1 :]
-                self._store.commit(partial(self._later, self._perform_after_commit, rest))
+                self._store.commit(partial(self._later, self._go_on, rest))
                 return
             self._do(action)
 
-    def _perform_after_commit(self, actions: list[do.Action], is_stored: bool) -> None:
-        if self._store.trouble != self._said_trouble:
-            self._said_trouble = self._store.trouble
-            if self._said_trouble:
-                self._log("severe", f"cannot write {self._store.path}: {self._said_trouble}")
-        if not is_stored:
-            actions = [a for a in actions if not (isinstance(a, do.Send) and a.recorded)]
-        self._perform(actions)
+    def _go_on(self, rest: list[do.Action], trouble: str) -> None:
+        """Whether it was written or not: what cannot be is told by ``_say_trouble``.
+
+        But a verdict is not told before it is on the disk: it comes again.
+        """
+        if trouble:
+            rest = [a for a in rest if not (isinstance(a, do.Send) and a.recorded)]
+        self._perform(rest)
+
+    def _confirmed(self, number: int, trouble: str) -> None:
+        self._handle(on.Unrecorded(number, trouble) if trouble else on.Recorded(number))
+
+    def _say_trouble(self, trouble: str) -> None:
+        path = self._store.path
+        if trouble:
+            self._log("severe", f"cannot write {path}: {trouble}; new work is refused till it can")
+        else:
+            self._log("info", f"{path} can be written again, and nothing is missing in it")
 
     def _later(self, call: Callable[..., None], *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -277,6 +356,7 @@ class Server:
                 if link in self._links:
                     self._links[link][0].send(messages.encode(message))
             case do.Answer(operator, reply):
+                self._write(self._audit.answered(operator, reply))
                 if operator in self._operators:
                     self._operators[operator].send(operations.encode(reply))
             case do.Open(link, channel):
@@ -318,6 +398,8 @@ class Server:
                 self._bulks.pop(number).close()
             case do.Stop():
                 self._loop.call_later(0.02, self._stop, "told to")
+            case do.Confirm(number):
+                self._store.commit(partial(self._later, self._confirmed, number))
             case do.Commit():
                 raise AssertionError("a Commit is performed by _perform")
             case _:

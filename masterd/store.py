@@ -2,6 +2,7 @@
 
 Everything queued while one commit is under way goes into the next, so a thousand records cost a
 few fsyncs.  FULL: after ``commit``'s callback, a power cut loses nothing of what came before.
+What cannot be written (a full disk) waits in a backlog and is tried again, till it is written.
 """
 
 import contextlib
@@ -19,6 +20,8 @@ from godwit.errors import StartError
 from godwit.task.record import Task
 from godwit.wire.operations import Event
 from masterd import actions as do
+from masterd.backlog import Backlog, Record
+from masterd.issued import Issue, Issued
 from masterd.moves.core import KEPT as MOVES_KEPT
 from masterd.moves.table import Move
 
@@ -51,6 +54,8 @@ SCHEMA: tuple[str, ...] = (
 )
 #: Rows of history kept; older ones go, a tenth at a time.
 EVENTS_KEPT = 100_000
+#: Seconds after which what could not be written is tried again, without anything new.
+RETRY_S = 1.0
 
 #: Moves that have settled and are no longer shown.
 _DROP_MOVES = (
@@ -58,11 +63,8 @@ _DROP_MOVES = (
     f"ORDER BY begun DESC LIMIT 1 OFFSET {MOVES_KEPT})"
 )
 
-Record = (
-    do.KeepFact | do.KeepNode | do.DropNode | do.KeepLeaves | do.KeepToken | do.DropToken
-    | do.KeepTask | do.DropTask | do.KeepMove | do.KeepSource | do.DropSource | do.KeepEvent
-)
-Callback = Callable[[bool], None]
+#: Called with why the records are not on the disk; empty: they are.
+Callback = Callable[[str], None]
 T = TypeVar("T")
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -104,7 +106,12 @@ class Store:
         self.damage = ""
         #: Why the last commit failed; records are then only in memory, and written with the next.
         self.trouble = ""
-        self._unwritten: list[Record] = []
+        #: Called in the writer's thread whenever that changes.
+        self.on_trouble: Callback = lambda trouble: None
+        self._backlog = Backlog()
+        self._issued = Issued(os.path.join(os.path.dirname(path), "issued.jsonl"))
+        #: Of the backlog, what the file of issues has already.
+        self._noted: set[Issue] = set()
         self._db = self._open()
         self._thread = threading.Thread(target=self._write, name="store", daemon=True)
 
@@ -172,8 +179,30 @@ class Store:
             events=[event for _, event in _readable(db.execute(newest), Event)][::-1],
             sources=dict(db.execute("SELECT digest, text FROM sources")),
         )
+        self._settle(kept)
         self._thread.start()
         return kept
+
+    def _settle(self, kept: Kept) -> None:
+        """What was issued counts as its own file says; with none, as the database does."""
+        try:
+            issued = self._issued.load()
+            if issued is not None:
+                self._take(kept, issued)
+            self._issued.rewrite([
+                *(do.KeepFact(name, value) for name, value in kept.facts.items()), *kept.leaves
+            ])
+        except OSError as err:
+            self.trouble = str(err)
+
+    def _take(self, kept: Kept, issued: list[Issue]) -> None:
+        facts = {issue.name: issue.value for issue in issued if isinstance(issue, do.KeepFact)}
+        leaves = {issue.name: issue for issue in issued if isinstance(issue, do.KeepLeaves)}
+        ended = [do.KeepLeaves(k.name, ()) for k in kept.leaves if k.name not in leaves]
+        kept.facts.update(facts)
+        kept.leaves[:] = leaves.values()
+        for issue in (*issued, *ended):
+            self.put(issue)
 
     # ---- writing ---------------------------------------------------------------------------
 
@@ -182,8 +211,10 @@ class Store:
         self._queue.put(record)
 
     def commit(self, then: Callback) -> None:
-        """Calls ``then``, in the writer's thread, when all that was put is on the disk (True), or
-        could not be written (False)."""
+        """Calls ``then``, in the writer's thread, when all that was put is on the disk.
+
+        Or when it could not be written: then with the reason; it is tried again.
+        """
         self._queue.put(then)
 
     def close(self) -> None:
@@ -196,34 +227,54 @@ class Store:
     def _write(self) -> None:
         going = True
         while going:
-            batch = [self._queue.get()]
-            with contextlib.suppress(queue.Empty):
-                while len(batch) < 10_000:
-                    batch.append(self._queue.get_nowait())
+            batch = self._next_batch()
             going = None not in batch
-            self._commit([item for item in batch if isinstance(item, Record)])
+            for item in batch:
+                if isinstance(item, Record):
+                    self._backlog.add(item)
+            trouble = self._commit()
+            if trouble != self.trouble:
+                self.trouble = trouble
+                self.on_trouble(trouble)
             for item in batch:
                 if callable(item):
-                    item(not self._unwritten)
+                    item(trouble)
 
-    def _commit(self, new: list[Record]) -> None:
-        records = self._unwritten + new
-        if not records:
-            return
+    def _next_batch(self) -> list[Record | Callback | None]:
+        """Waits for something; while records wait to be written, not for long."""
+        batch = []
+        with contextlib.suppress(queue.Empty):
+            batch.append(self._queue.get(timeout=RETRY_S if self._backlog else None))
+            while len(batch) < 10_000:
+                batch.append(self._queue.get_nowait())
+        return batch
+
+    def _commit(self) -> str:
+        """Writes all that waits; why it could not be, if so."""
+        if not self._backlog:
+            return ""
         try:
+            failpoint.hit("store.issue.before")
+            self._note_issued()
             self._db.execute("BEGIN IMMEDIATE")
-            for record in records:
+            for record in self._backlog:
                 self._apply(record)
             failpoint.hit("store.commit.before")
             self._db.execute("COMMIT")
-            self.trouble = ""
-            self._unwritten = []
-            failpoint.hit("store.commit.after")
-        except sqlite3.Error as err:  # a full disk: say so, go on in memory
-            self.trouble = str(err)
-            self._unwritten = [each for each in records if not isinstance(each, do.KeepEvent)]
+        except (sqlite3.Error, OSError) as err:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
+            return str(err)
+        self._backlog.clear()
+        self._noted.clear()
+        failpoint.hit("store.commit.after")
+        return ""
+
+    def _note_issued(self) -> None:
+        """Once, however often the commit is tried.  Raises OSError."""
+        issues = [r for r in self._backlog if isinstance(r, Issue) and r not in self._noted]
+        self._issued.append(issues)
+        self._noted.update(issues)
 
     def _apply(self, record: Record) -> None:
         run = self._db.execute

@@ -46,6 +46,8 @@ class Mastering:
             ),
         )
         self.now = 100.0
+        #: Its disk takes what is committed, at once.
+        self.records = True
         self.last: list[do.Action] = []
         self.all: list[do.Action] = []
         self._links = 0
@@ -54,9 +56,15 @@ class Mastering:
 
     def __call__(self, event: on.Event, after: float = 0.0) -> list[do.Action]:
         self.now += after
-        self.last = self.core.handle(event, self.now, 1e9 + self.now)
+        self.last = self._handle(event)
+        if self.records:
+            for confirm in self.done(do.Confirm):
+                self.last += self._handle(on.Recorded(confirm.number))
         self.all += self.last
         return self.last
+
+    def _handle(self, event: on.Event) -> list[do.Action]:
+        return self.core.handle(event, self.now, 1e9 + self.now)
 
     def tick(self) -> list[do.Action]:
         """Sleeps till the deadline that the core named."""
@@ -149,8 +157,9 @@ class Mastering:
         """Nothing is left of any request."""
         core = self.core
         return not any((
-            core.orders._pending, core.launches._waiting, core.follows._streams,
-            core.follows._readings, core.waits._waits, core.copies._copies,
+            core.orders._pending, core.launches._waiting, core.confirms._waiting,
+            core.follows._streams, core.follows._readings, core.waits._waits,
+            core.copies._copies, core.upgrades._upgrades,
         ))
 
 

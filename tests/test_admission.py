@@ -33,10 +33,15 @@ class Desk:
         self.now = 1000.0
         self.wall = 1e9
         self.links = 0
+        #: Its disk takes what is recorded, at once.
+        self.records = True
         self.ask(op.Attach(1, op.VERSION))
 
     def handle(self, event: on.Event) -> list[do.Action]:
-        return self.core.handle(event, self.now, self.wall)
+        done = self.core.handle(event, self.now, self.wall)
+        for confirm in of(done, do.Confirm) if self.records else ():
+            done += self.handle(on.Recorded(confirm.number))
+        return done
 
     def ask(self, request: op.Request) -> list[do.Action]:
         return self.handle(on.Asked(1, request))
@@ -79,6 +84,11 @@ def of(actions: list[do.Action], kind: type[T]) -> list[T]:
     return [action for action in actions if isinstance(action, kind)]
 
 
+def unrecorded(done: list[do.Action]) -> on.Unrecorded:
+    (confirm,) = of(done, do.Confirm)
+    return on.Unrecorded(confirm.number, "disk is full")
+
+
 def texts(actions: list[do.Action]) -> list[str]:
     return [action.event.text for action in of(actions, do.KeepEvent)]
 
@@ -94,7 +104,7 @@ def desk() -> Desk:
 def test_a_token_is_recorded_before_it_is_told_and_its_secret_is_not(desk: Desk) -> None:
     done = desk.ask(op.MakeToken(2, uses=3, ttl_s=60.0, node="web7"))
     kinds = [type(action) for action in done]
-    assert kinds.index(do.KeepToken) < kinds.index(do.Commit) < kinds.index(do.Answer)
+    assert kinds.index(do.KeepToken) < kinds.index(do.Confirm) < kinds.index(do.Answer)
     (kept,) = of(done, do.KeepToken)
     assert (kept.uses, kept.until, kept.node) == (3, desk.wall + 60.0, "web7")
     (answer,) = of(done, do.Answer)
@@ -117,8 +127,51 @@ def test_limits_that_are_none_make_no_token(desk: Desk, limits: dict[str, Any]) 
 def test_a_token_lets_one_in_and_is_gone_from_the_disk_before_that(desk: Desk) -> None:
     token, secret = desk.token()
     done = desk.handle(on.JoinAsked(7, token, secret, "web7", ADDRESS))
-    assert done == [do.DropToken(token), do.Commit(), do.Admit(7, "web7")]
+    assert [type(action) for action in done] == [do.DropToken, do.Confirm, do.Admit]
     assert isinstance(desk.join(token, secret, "web8"), do.Deny)
+
+
+@pytest.mark.parametrize("uses", [1, 2])
+def test_a_use_that_cannot_be_recorded_is_given_back_and_the_machine_told(
+    desk: Desk, uses: int
+) -> None:
+    token, secret = desk.token(uses=uses)
+    before = desk.core.admission.tokens[token]
+    desk.records = False
+    asked = desk.handle(on.JoinAsked(7, token, secret, "web7", ADDRESS))
+    given, denied = desk.handle(unrecorded(asked))
+    desk.records = True
+    assert given == before and isinstance(denied, do.Deny) and denied.asked == 7
+    assert "disk is full" in denied.text and desk.core.admission.tokens[token] == before
+    for _ in range(uses):
+        assert isinstance(desk.join(token, secret), do.Admit)
+    assert isinstance(desk.join(token, secret), do.Deny)
+
+
+def test_a_revoked_token_is_not_given_back(desk: Desk) -> None:
+    desk.handle(on.Certified(6, "web7", "leaf1"))
+    token, secret = desk.token()
+    desk.records = False
+    asked = desk.handle(on.JoinAsked(7, token, secret, "web7", ADDRESS))
+    desk.ask(op.Revoke(3, "web7"))
+    (denied,) = desk.handle(unrecorded(asked))
+    assert isinstance(denied, do.Deny) and not desk.core.admission.tokens
+
+
+def test_a_token_that_cannot_be_recorded_is_not_told(desk: Desk) -> None:
+    desk.records = False
+    dropped, answer = desk.handle(unrecorded(desk.ask(op.MakeToken(2))))
+    assert isinstance(dropped, do.DropToken) and not desk.core.admission.tokens
+    assert isinstance(answer, do.Answer) and isinstance(answer.reply, op.Problem)
+    assert "no token was made" in answer.reply.message and answer.reply.id == 2
+
+
+def test_what_was_revoked_stays_so_though_it_cannot_be_recorded(desk: Desk) -> None:
+    desk.node()
+    desk.records = False
+    (answer,) = desk.handle(unrecorded(desk.ask(op.Revoke(3, "web7"))))
+    assert isinstance(answer, do.Answer) and isinstance(answer.reply, op.Problem)
+    assert "it is done" in answer.reply.message and not desk.core.admission.leaves
 
 
 def test_a_token_with_uses_lets_so_many_in(desk: Desk) -> None:
@@ -270,7 +323,7 @@ def test_a_revoked_node_is_cut_off_and_cannot_come_back(desk: Desk) -> None:
     assert {action.link for action in of(done, do.Close)} == {link, stream}
     kinds = [type(action) for action in done]
     assert done[0] == do.KeepLeaves("web7", ())
-    assert kinds.index(do.Commit) < kinds.index(do.Answer) == len(done) - 1
+    assert kinds.index(do.Confirm) < kinds.index(do.Answer) == len(done) - 1
     assert of(desk.handle(on.LinkAccepted(50, ADDRESS, "leaf1")), do.Close)
     assert desk.handle(on.Received(link, wire.Report(()))) == []
 

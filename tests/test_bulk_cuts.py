@@ -1,5 +1,6 @@
 """Copies whose connection breaks anywhere: never half a file, and a repeated copy goes on."""
 
+import bisect
 import os
 import tempfile
 from pathlib import Path
@@ -43,7 +44,8 @@ def test_a_tree_cut_anywhere_holds_no_half_file_and_is_completed_by_a_repeat(
         plant(source, tree)
         for count in cuts:
             sent, received = cut_after(count, source, target)
-            if isinstance(received, bulk.Summary):  # a repeat would go into the complete folder
+            if isinstance(received, bulk.Summary):  # it was not cut
+                assert sent == received
                 break
             assert "cut" in (sent.code if isinstance(sent, TransferError) else "", received.code)
             if os.path.exists(target):
@@ -53,6 +55,34 @@ def test_a_tree_cut_anywhere_holds_no_half_file_and_is_completed_by_a_repeat(
         assert seen(target) == seen(source)
         assert times(target) == times(source)
         assert not partials(os.fsencode(scratch))
+
+
+@pytest.mark.parametrize("tree", [{}, {b"x": (b"1", 0o644)}])
+def test_a_folder_whose_last_words_are_lost_is_gone_on_with(
+    tmp_path: Path, tree: dict[bytes, Tree]
+) -> None:
+    source = os.fsencode(tmp_path / "a")
+    plant(source, tree)
+    (tmp_path / "scratch").mkdir()
+    count = total_of(source, os.fsencode(tmp_path / "scratch" / "c"))
+    # From the end: in the last message, the one before it, the last file.
+    for short in range(1, 120, 3):
+        target = os.fsencode(tmp_path / f"b{short}")
+        sent, received = cut_after(count - short, source, target)
+        assert isinstance(received, TransferError) and received.code == "cut"
+        if isinstance(sent, bulk.Summary):  # it knew, and only its last word was lost
+            assert seen(target) == seen(source)
+        assert copied(source, target).path == target, f"it went into it, cut {short} bytes short"
+        assert seen(target) == seen(source)
+        assert not partials(os.fsencode(tmp_path))
+
+
+def total_of(source: bytes, target: bytes) -> int:
+    """Bytes that the sender of a copy of it says."""
+    def is_whole(count: int) -> bool:
+        return isinstance(cut_after(count, source, b"%b%d" % (target, count))[1], bulk.Summary)
+
+    return bisect.bisect_left(range(4000), True, key=is_whole)
 
 
 @pytest.mark.parametrize("blocks", [0.01, 1.5, 2.9])

@@ -32,7 +32,7 @@ from godwit.wire.messages import Message, encode
 from tests.copying import Running, plant, running, seen
 
 FOLDER = Entry(b"", "folder")
-OFFER = Offer(1, b"a", True, 1, 1, 1)
+OFFER = Offer(words.VERSION, b"a", True, 1, 1, 1)
 NOTHING = sha256(b"").digest()
 
 
@@ -77,7 +77,7 @@ def here(tmp_path: Path) -> Iterator[bytes]:
     "name", [b"..", b".", b"../victim", b"/etc", b"a/b", b"a\0b", b"to/../../x", b"x" * 255 + b"y"]
 )
 def test_an_offered_name_that_is_none_is_refused(here: bytes, name: bytes) -> None:
-    offer = Offer(1, name, False, 1, 1, 1)
+    offer = Offer(words.VERSION, name, False, 1, 1, 1)
     assert told(here + b"/to", [offer]).code in ("bad-name", "protocol")
     assert not os.listdir(here + b"/to")
 
@@ -121,7 +121,7 @@ FILE = Listing((FOLDER, Entry(b"f", "file", 0o600, size=3)))
 
 OUT_OF_TURN: list[list[Message | bytes]] = [
     [Finish()],
-    [Offer(2, b"a", True, 1, 1, 1)],
+    [Offer(words.VERSION + 1, b"a", True, 1, 1, 1)],
     [OFFER, OFFER],
     [OFFER, Finish()],
     [OFFER, Start()],
@@ -146,9 +146,9 @@ OUT_OF_TURN: list[list[Message | bytes]] = [
 
 MALFORMED: list[bytes] = [
     b"\xff\xff\xff\xff", b"\0\4\0\1", b"\0\0\0\1\xc1", b"\0\0\0\0", b"GET / HTTP/1.1\r\n\r\n",
-    frame(encode(Offer(1, b"x" * 256, True, 1, 1, 1))),
-    frame(encode(Offer(1, b"x", True, -1, 1, 1))),
-    frame(encode(Offer(1, b"x", True, 2**63, 1, 1))),
+    frame(encode(Offer(words.VERSION, b"x" * 256, True, 1, 1, 1))),
+    frame(encode(Offer(words.VERSION, b"x", True, -1, 1, 1))),
+    frame(encode(Offer(words.VERSION, b"x", True, 2**63, 1, 1))),
     *(
         frame(encode(OFFER)) + frame(encode(word))
         for word in (
@@ -183,10 +183,10 @@ def test_contents_that_do_not_match_their_digest_leave_nothing(here: bytes) -> N
 
 
 def test_a_copy_larger_than_the_disk_is_refused_before_anything_is_written(here: bytes) -> None:
-    offer = Offer(1, b"a", True, 1, 2**62, 2**62)
+    offer = Offer(words.VERSION, b"a", True, 1, 2**62, 2**62)
     assert told(here + b"/to", [offer]).code == "no-space"
     huge = Entry(b"", "file", size=2**62, room=2**62)
-    said: list[Message | bytes] = [Offer(1, b"a", False, 1, 1, 1), Listing((huge,))]
+    said: list[Message | bytes] = [Offer(words.VERSION, b"a", False, 1, 1, 1), Listing((huge,))]
     assert told(here + b"/to", said).code == "no-space"
     assert not os.listdir(here + b"/to")
 

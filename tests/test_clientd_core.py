@@ -475,6 +475,14 @@ def test_a_forgotten_task_is_dropped_with_its_notes() -> None:
     assert not driver.agent.tasks
 
 
+def test_an_upgrade_is_answered_before_the_agent_ends() -> None:
+    driver = joined(task("aaaaaaaa"))
+    said, *rest = driver.hear(m.Upgrade(7))
+    assert isinstance(said, do.Say)
+    assert rest == [*sent(m.Done(7)), do.Tell(orders.Restart())]
+    assert driver.agent.control.relation is Relation.JOINED
+
+
 def test_a_dismissed_node_forgets_its_master_and_calls_no_more() -> None:
     driver = joined()
     acts = driver.hear(m.Dismiss(1))

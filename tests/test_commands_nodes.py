@@ -26,6 +26,21 @@ def desk(master: Scripted) -> Iterator[Desk]:
         yield desk
 
 
+def test_upgrade_has_a_line_for_each_node_and_one_for_what_went_wrong(
+    master: Scripted, desk: Desk
+) -> None:
+    fault = op.Fault("b", "unreachable", "b: b is unreachable")
+    done = op.Upgraded(0, (op.Restarted("a", "godwit 1"),), (fault,))
+    master.says(op.Upgrade, op.Progress(0, "a: the agent has started anew"), done)
+    assert desk.run("upgrade", "all") == 1
+    assert desk.noted == ["a: the agent has started anew", "b: b is unreachable"]
+    assert not desk.said and master.got(op.Upgrade)[0].nodes == "all"
+    assert desk.run("upgrade", "all", "--json") == 1
+    (document,) = map(json.loads, desk.said)
+    assert document["nodes"] == [{"name": "a", "release": "godwit 1"}]
+    assert document["error"]["code"] == "unreachable"
+
+
 def test_use_chooses_nodes_that_are_there(master: Scripted) -> None:
     with Desk(master, in_shell=True) as desk:
         assert desk.run("use", "@a,b") == 0

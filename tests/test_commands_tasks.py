@@ -297,6 +297,45 @@ def test_a_signal_is_for_the_tasks_that_have_not_ended(master: Scripted, desk: D
     assert [s.tasks for s in master.got(op.SignalTasks)] == [("t2",)]
 
 
+def dropping(master: Scripted, *tasks: str) -> None:
+    """Logs of which the middle is missing."""
+    master.says(op.ListTasks, op.Tasks(0, tuple(map(view, tasks))))
+    master.says(
+        op.FollowLogs,
+        *(op.Output(0, task, 0, b"one\nhal") for task in tasks),
+        *(op.Output(0, task, 99, b"", dropped=92) for task in tasks),
+        *(op.Output(0, task, 99, b"two\n") for task in tasks),
+        *(op.OutputEnd(0, task) for task in tasks), op.Tasks(0, ()),
+    )
+
+
+def test_what_was_dropped_of_a_log_is_told_on_stderr_alone(master: Scripted, desk: Desk) -> None:
+    dropping(master, "t1")
+    assert desk.run("logs", "t1") == 0
+    assert desk.out.getvalue() == "one\nhaltwo\n"
+    assert desk.noted == ["[godwit: 92 bytes dropped here]"]
+
+
+def test_of_several_logs_it_is_told_which(master: Scripted, desk: Desk) -> None:
+    dropping(master, "t1", "t2")
+    assert desk.run("logs", "t1", "t2") == 0
+    assert desk.noted == [f"[godwit: 92 bytes of {task} dropped here]" for task in ("t1", "t2")]
+    assert desk.said == [
+        "t1 | one", "t2 | one", "t1 | hal", "t2 | hal", "t1 | two", "t2 | two",
+    ]
+
+
+def test_as_json_it_is_an_object_of_its_own(master: Scripted, desk: Desk) -> None:
+    dropping(master, "t1")
+    assert desk.run("logs", "--json", "t1") == 0
+    assert [json.loads(line) for line in desk.said] == [
+        {"task": "t1", "node": "node1", "line": "one"},
+        {"task": "t1", "node": "node1", "line": "hal"},
+        {"task": "t1", "node": "node1", "line": None, "dropped": 92},
+        {"task": "t1", "node": "node1", "line": "two"},
+    ]
+
+
 @pytest.mark.parametrize(("line", "hinted"), [
     ("cd /tmp", True), ("export A=1", True), ("cd /tmp && ls", False), ("ls", False),
 ])

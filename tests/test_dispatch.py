@@ -59,6 +59,7 @@ TABLE: list[tuple[wire.Message, set[str]]] = [
     (wire.Dismiss(1), {MASTER}),
     (wire.Heard(), {MASTER}),
     (wire.Renewed(b"c"), {MASTER}),
+    (wire.Upgrade(1), {MASTER}),
     (wire.Chunk(1, 0, b"d"), {NODE_STREAM}),
     (wire.Ended(1, 0), {NODE_STREAM}),
     (wire.Credit(1, 1), {MASTER_STREAM}),

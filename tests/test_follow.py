@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clientd import inotify
+from clientd import inotify, logtimes
 from clientd.follow import CHUNK, Follower, last_lines
 from clientd.inotify import Growth
 from clientd.logtimes import LogTimes
@@ -262,6 +262,22 @@ def test_since_begins_at_the_size_the_log_had(tmp_path: Path) -> None:
     expected = {0.0: 0, 9.9: 0, 10.0: 5, 13.9: 5, 14.0: 9, 1e12: 9}
     assert {wall: times.offset_at("a", wall) for wall in expected} == expected
     assert (tmp_path / "times" / "a").stat().st_size == 2 * 16  # nothing new, nothing noted
+
+
+def test_too_many_notes_are_thinned_and_none_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logtimes, "MOST", 64 * 16)
+    times, log = LogTimes(str(tmp_path / "times")), tmp_path / "log"
+    for wall in range(1, 1000):
+        append(log, b"x")
+        times.note("a", str(log), float(wall))
+        assert (tmp_path / "times" / "a").stat().st_size <= 64 * 16
+    offsets = [times.offset_at("a", float(wall)) for wall in range(1, 1000)]
+    assert offsets == sorted(offsets) and all(at <= wall for wall, at in enumerate(offsets, 1))
+    # As exact as so many notes can be, from the first to the last.
+    assert max(wall - at for wall, at in enumerate(offsets, 1)) < 2 * 1000 / 32
+    assert list((tmp_path / "times").iterdir()) == [tmp_path / "times" / "a"]
 
 
 def test_notes_outlive_the_agent_and_a_cut_in_one(tmp_path: Path) -> None:

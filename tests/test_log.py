@@ -32,20 +32,20 @@ def test_a_line_is_one_object_with_what_it_is_about(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("least", LEVELS)
 def test_stderr_shows_its_level_and_above_the_file_all(
-    least: Level, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    least: Level, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = Log("m", str(tmp_path / "log"), least)
     for level in LEVELS:
         log(level, "x")
     close(log)
-    shown = [line.split()[2].rstrip(":") for line in capsys.readouterr().err.splitlines()]
+    shown = [line.split()[2].rstrip(":") for line in capfd.readouterr().err.splitlines()]
     assert shown == list(LEVELS[LEVELS.index(least):])
     assert [line["level"] for line in lines(tmp_path / "log")] == list(LEVELS)
 
 
-def test_control_characters_do_not_reach_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_do_not_reach_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
     Log("m")("info", "a\x1b[2Jb\rc\u202ed\ndone")
-    assert capsys.readouterr().err.endswith("m info: a\\x1b[2Jb\\rc\\u202ed\\ndone\n")
+    assert capfd.readouterr().err.endswith("m info: a\\x1b[2Jb\\rc\\u202ed\\ndone\n")
 
 
 @pytest.mark.parametrize("text", ["plain", "it's a \\", "é 漢"])
@@ -62,6 +62,21 @@ def test_a_full_log_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     close(log)
     kept = [str(line["text"])[5] for line in lines(tmp_path / "log.1") + lines(path)]
     assert kept == sorted(kept) and kept[-1] == "5" and path.stat().st_size < 400
+
+
+def test_a_line_that_a_full_disk_cut_spoils_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    log = Log("m", str(path), None)
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:20]))
+    log("info", "cut")
+    monkeypatch.undo()
+    log("info", "whole")
+    close(log)
+    cut, whole = path.read_text().splitlines()
+    assert len(cut) == 20 and json.loads(whole)["text"] == "whole"
 
 
 def test_of_two_writers_one_sets_the_full_log_aside(
@@ -96,3 +111,27 @@ def test_no_descriptor_for_a_new_log_keeps_the_old_one(
     os.close(stranger)
     close(log)
     assert [line["text"] for line in lines(tmp_path / "log")] == ["goes on"]
+
+
+def test_a_log_says_why_its_last_line_is_not_in_the_file(tmp_path: Path) -> None:
+    full = Log("audit", "/dev/full", None)
+    full("info", "lost")
+    assert full.trouble == "No space left on device"
+    close(full)
+    log = Log("audit", str(tmp_path / "log"), None)
+    log("info", "kept")
+    assert log.trouble == ""
+    close(log)
+
+
+def test_a_private_log_is_private_after_a_rotation_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "ROTATE_AT", 10)
+    (tmp_path / "log").touch(0o644)
+    log = Log("audit", str(tmp_path / "log"), None, 0o600)
+    for _ in range(3):
+        log("info", "x")
+    close(log)
+    for name in ("log", "log.1"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600

@@ -99,6 +99,31 @@ def test_after_a_gap_the_rest_is_asked_for_again() -> None:
     assert world.replies()[0] == op.OutputEnd(5, A, node="n1")
 
 
+def test_bytes_that_were_dropped_from_the_log_are_told_of_once_and_in_their_place() -> None:
+    world, node = followed(A)
+    node.say(m.Chunk(1, 0, b"abcd"))
+    gap = op.Output(5, A, 90, b"", "n1", dropped=86)
+    assert node.say(m.Chunk(1, 90, b"", 86)) == [do.Answer(OPERATOR, gap)]
+    assert node.say(m.Chunk(1, 90, b"", 90)) == []  # again, on another link
+    node.say(m.Chunk(1, 90, b"xy"))
+    assert world.replies() == [output(90, b"xy")]
+
+
+def test_a_log_read_from_its_start_begins_with_what_is_missing() -> None:
+    world, node = followed(A)
+    node.say(m.Chunk(1, 90, b"", 90))
+    assert world.replies() == [op.Output(5, A, 90, b"", "n1", dropped=90)]
+
+
+def test_dropped_bytes_that_leave_a_gap_are_asked_for_again() -> None:
+    world, node = followed(A)
+    node.say(m.Chunk(1, 0, b"abcd"))
+    assert node.say(m.Chunk(1, 90, b"", 10)) == [
+        do.Send(node.control, m.Follow(1, A, offset=4, live=True))
+    ]
+    assert not world.replies()
+
+
 def test_a_new_stream_link_is_asked_for_what_is_still_wanted() -> None:
     world, node = followed(A, B)
     node.say(m.Chunk(1, 0, b"abcd"))

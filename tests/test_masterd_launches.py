@@ -34,7 +34,7 @@ def test_a_launch_is_recorded_before_it_is_sent_and_answered_when_it_runs() -> N
     world.ask(op.Execute(5, "n1", (b"echo", b"\xff"), name="x", env={b"A": b"b"}))
     spec = Spec("", (b"echo", b"\xff"), home="n1", name="x", env={b"A": b"b"}, asked_at=1e9 + 100.0)
     kinds = [type(action) for action in world.last]
-    assert kinds == [do.KeepTask, do.Commit, do.Send]
+    assert kinds == [do.KeepTask, do.Confirm, do.Send]
     assert world.last[-1] == do.Send(node.control, m.Launch(spec, (ONE,)))
     node.say(m.Changed((task(ONE),)))
     assert answer(world) == op.Tasks(5, (op.TaskView("n1", task(ONE)),))
@@ -68,6 +68,105 @@ def test_a_launch_that_is_refused_is_no_task() -> None:
     assert answer(world).faults == (op.Fault("n1", "ENOENT", "n1: true: No such file"),)
     assert answer(world).tasks == () and not world.core.registry.where and world.is_idle()
     assert node.say(m.Rejected((TWO,), "ENOENT", "again")) == []
+
+
+def slow_disk() -> Mastering:
+    """A master whose disk has not said anything yet."""
+    world = Mastering()
+    world.records = False
+    return world
+
+
+def full(confirm: do.Confirm) -> on.Unrecorded:
+    """The disk says no."""
+    return on.Unrecorded(confirm.number, "disk is full")
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_a_launch_that_cannot_be_recorded_is_refused_and_was_never_a_task(follow: bool) -> None:
+    world = slow_disk()
+    world.node("n1")
+    world.node("n2")
+    number = world.execute("all", follow=follow, count=2)
+    (confirm,) = world.done(do.Confirm)
+    assert not world.sends(m.Launch)
+    world(full(confirm))
+    assert len(world.done(do.DropTask)) == 4 and not world.sends(m.Launch)
+    refusal = answer(world)
+    assert (refusal.id, refusal.tasks) == (number, ())
+    assert [(f.about, f.code) for f in refusal.faults] == [
+        ("n1", "unrecorded"), ("n2", "unrecorded")
+    ]
+    assert "(disk is full): nothing was started" in refusal.faults[0].message
+    assert world.is_idle() and not world.core.registry.where
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_on_a_new_connection_a_launch_is_not_sent_before_it_is_recorded(takes: bool) -> None:
+    world = slow_disk()
+    node = world.node()
+    world.execute()
+    (confirm,) = world.done(do.Confirm)
+    node.cut()
+    node.join()
+    node.say(m.Report(()))
+    assert not world.sends(m.Launch)
+    if takes:
+        world(on.Recorded(confirm.number))
+        assert [launch.tasks for launch in world.sends(m.Launch)] == [(ONE,)]
+        node.say(m.Changed((task(ONE),)))
+        assert statuses(answer(world)) == {ONE: Status.RUNNING}
+    else:
+        world(full(confirm))
+        assert answer(world).faults[0].code == "unrecorded" and not world.sends(m.Launch)
+    assert world.is_idle()
+
+
+def test_a_launch_that_was_answered_before_the_disk_said_no_is_answered_once() -> None:
+    world = slow_disk()
+    node = world.node()
+    world.execute()
+    (confirm,) = world.done(do.Confirm)
+    world.wait(ANSWER_S + 1, node)
+    assert [fault.code for reply in world.all if isinstance(reply, do.Answer)
+            if isinstance(reply.reply, op.Tasks) for fault in reply.reply.faults] == ["no-answer"]
+    world(full(confirm))
+    assert not world.replies() and world.done(do.DropTask) and world.is_idle()
+
+
+def test_of_a_launch_the_tasks_that_went_meanwhile_are_not_sent() -> None:
+    world = slow_disk()
+    node = world.node()
+    world.execute(count=3)
+    (confirm,) = world.done(do.Confirm)
+    node.say(m.Forgotten((TWO,)))
+    world(on.Recorded(confirm.number))
+    sent = world.sends(m.Launch)
+    assert [(launch.tasks, launch.spec.index) for launch in sent] == [
+        ((ONE,), 0), (("t0000003",), 2)
+    ]
+
+
+def test_a_follow_of_a_launch_begins_when_it_is_sent_and_not_before() -> None:
+    world = slow_disk()
+    node = world.node()
+    world.execute(follow=True)
+    (confirm,) = world.done(do.Confirm)
+    node.cut()
+    node.join()
+    node.say(m.Report(()))
+    node.join("stream")
+    assert not world.sends(m.Follow)
+    world(on.Recorded(confirm.number))
+    (launch,) = world.sends(m.Launch)
+    assert launch.streams == (1,)
+
+
+def test_a_launch_for_which_there_is_no_node_waits_for_no_disk() -> None:
+    world = slow_disk()
+    world.node().cut()
+    world.execute()
+    assert answer(world).faults[0].code == "unreachable" and not world.done(do.Confirm)
 
 
 def test_what_runs_is_not_refused_by_a_late_word() -> None:
@@ -336,4 +435,4 @@ def test_a_thousand_tasks_cost_one_look_each(monkeypatch: pytest.MonkeyPatch) ->
     world.execute(count=1000)
     for name in list(world.core.registry.where):
         node.say(m.Changed((task(name),)))
-    assert len(answer(world).tasks) == 1000 and looks == 1001
+    assert len(answer(world).tasks) == 1000 and looks == 1000

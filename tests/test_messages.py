@@ -63,6 +63,7 @@ EXAMPLES: list[tuple[m.Message, dict[str, object]]] = [
     (m.Dismiss(1), {"is": "Dismiss", "order": 1}),
     (m.Renewed(b"pem"), {"is": "Renewed", "certificate": b"pem"}),
     (m.Heard(), {"is": "Heard"}),
+    (m.Upgrade(1), {"is": "Upgrade", "order": 1}),
     (m.Chunk(1, 5, b"\x00"), {"is": "Chunk", "stream": 1, "offset": 5, "data": b"\x00"}),
     (m.Ended(1, 6), {"is": "Ended", "stream": 1, "offset": 6}),
     (m.Credit(1, 6), {"is": "Credit", "stream": 1, "count": 6}),

@@ -43,6 +43,7 @@ REQUESTS: list[tuple[op.Request, dict[str, object]]] = [
     (op.ListMoves(1, "a", 5), {"about": "a", "limit": 5}),
     (op.ResolveMove(1, "m1", "source"), {"move": "m1", "side": "source"}),
     (op.ListPrograms(1, "n1"), {"nodes": "n1"}),
+    (op.Upgrade(1, "@a,b"), {"nodes": "@a,b"}),
 ]
 REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
     (op.Attached(1, "m", "h:1", "0", 5, "/s"),
@@ -72,6 +73,9 @@ REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
                  "result": "done", "phases_ms": {"wire": 1.5}}]}),
     (op.Programs(1, (op.NodePrograms("n1", {"P": "does"}),)),
      {"nodes": [{"name": "n1", "programs": {"P": "does"}}]}),
+    (op.Upgraded(1, (op.Restarted("n1", "godwit 1"),), (op.Fault("n2", "unreachable", "no"),)),
+     {"nodes": [{"name": "n1", "release": "godwit 1"}],
+      "faults": [{"about": "n2", "code": "unreachable", "message": "no"}]}),
 ]
 
 

@@ -1,5 +1,6 @@
 """Paths of users within a node's roots, and removals there."""
 
+import errno
 import os
 import subprocess
 import threading
@@ -69,8 +70,9 @@ def test_a_path_that_leads_out_of_the_roots_is_refused(
 ) -> None:
     path = path.replace(b"HERE", here)
     os.makedirs(here + b"/openx")
-    with pytest.raises(OSError, match=r"Invalid cross-device link|Too many levels"):
+    with pytest.raises(OSError) as refusal:
         strict.open(path, os.O_RDONLY)
+    assert refusal.value.errno in (errno.EXDEV, errno.ELOOP)
     assert refused(strict.source(path), here + b"/b").code == "denied"
     assert refused(here + b"/files/x", strict.target(path)).code == "denied"
     with pytest.raises(TransferError):

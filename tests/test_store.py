@@ -1,11 +1,13 @@
 """What the master keeps on disk, and what it does when the disk fails."""
 
 import os
+import queue
 import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from godwit.errors import StartError
 from godwit.task.lifecycle import Status
@@ -13,6 +15,7 @@ from godwit.task.record import Spec, Task
 from godwit.wire.operations import Event
 from masterd import actions as do
 from masterd import store as stores
+from masterd.backlog import EVENTS, Backlog
 from masterd.store import Kept, Record, Store
 
 TASK = Task(Spec("abcd1234", (b"\xff",)), Status.RUNNING, pid=5)
@@ -74,7 +77,7 @@ def test_what_is_committed_is_on_the_disk_when_that_is_said(path: Path) -> None:
     store.load()
     said = threading.Event()
     store.put(do.KeepFact("a", "1"))
-    store.commit(lambda _: said.set())
+    store.commit(lambda trouble: said.set())
     assert said.wait(5)
     with sqlite3.connect(path) as other:
         assert other.execute("SELECT value FROM facts").fetchone() == ("1",)
@@ -131,26 +134,79 @@ def test_a_record_that_cannot_be_read_does_not_stop_the_master(path: Path) -> No
     assert found.tasks == [do.KeepTask("n1", TASK)] and found.events == [EVENT]
 
 
-def test_a_failed_commit_is_told_of_and_the_next_may_go_well(path: Path) -> None:
+def test_a_failed_commit_is_told_of_and_the_next_makes_up_for_it(path: Path) -> None:
     store = Store(str(path))
     store.load()
     with sqlite3.connect(path) as db:
         db.execute("ALTER TABLE facts RENAME TO away")
     db.close()
-    told: list[tuple[bool, str]] = []
-    for name, want in (("late", "away"), ("kept", "facts")):
+    told: list[str] = []
+    for name, want in (("waits", "away"), ("comes", "facts")):
         said = threading.Event()
         store.put(do.KeepFact(name, "1"))
-        store.commit(lambda ok: told.append((ok, store.trouble)))
-        store.commit(lambda _: said.set())
+        store.commit(lambda trouble, said=said: (told.append(trouble), said.set()))
         assert said.wait(5)
         if want == "away":
             with sqlite3.connect(path) as db:
                 db.execute("ALTER TABLE away RENAME TO facts")
             db.close()
     store.close()
-    assert told[0][0] is False and "no such table" in told[0][1] and told[1] == (True, "")
-    assert kept(path).facts == {"late": "1", "kept": "1"}, "written with the next"
+    assert "no such table" in told[0] and told[1] == ""
+    # What was issued had been noted beside the database, too.
+    assert kept(path).facts == {"waits": "1", "comes": "1"}
+
+
+def test_a_full_disk_keeps_what_is_on_it_and_gets_the_rest_when_there_is_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "RETRY_S", 0.01)
+    store = Store(str(path))
+    changes: queue.SimpleQueue[str] = queue.SimpleQueue()
+    store.on_trouble = changes.put
+    store.load()
+    told: queue.SimpleQueue[str] = queue.SimpleQueue()
+    store.put(do.KeepTask("n1", TASK))
+    store.commit(told.put)
+    assert told.get(timeout=5) == ""
+    (pages,) = store._db.execute("PRAGMA page_count").fetchone()
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    store.put(do.KeepFact("large", "x" * 100_000))
+    store.put(do.DropTask(TASK.id))
+    store.commit(told.put)
+    assert "full" in told.get(timeout=5) and "full" in changes.get(timeout=5)
+    with sqlite3.connect(path) as other:
+        assert other.execute("SELECT count(*) FROM tasks").fetchone() == (1,)
+    other.close()
+    # Nobody asks, and still it is written once there is room.
+    store._db.execute("PRAGMA max_page_count = 1000000")
+    assert changes.get(timeout=5) == ""
+    store.close()
+    found = kept(path)
+    assert len(found.facts["large"]) == 100_000 and found.tasks == []
+
+
+def test_what_waits_for_the_disk_takes_no_more_room_than_what_it_is_about() -> None:
+    backlog = Backlog()
+    for count in range(3 * EVENTS):
+        backlog.add(do.KeepTask("n1", replace(TASK, pid=count)))
+        backlog.add(do.KeepFact("a", str(count)))
+        backlog.add(do.KeepEvent(Event(float(count), "info", "x")))
+    backlog.add(do.KeepNode("n1", "id", "h", 5))
+    backlog.add(do.DropNode("n1"))
+    backlog.add(do.KeepLeaves("n1", ("ab",)))
+    backlog.add(do.KeepToken("id", "digest", 3, 1e9, "n1"))
+    backlog.add(do.DropToken("id"))
+    backlog.add(do.DropTask("other"))
+    *rows, = (record for record in backlog if not isinstance(record, do.KeepEvent))
+    assert rows == [
+        do.KeepTask("n1", replace(TASK, pid=3 * EVENTS - 1)), do.KeepFact("a", str(3 * EVENTS - 1)),
+        do.DropNode("n1"), do.KeepLeaves("n1", ("ab",)), do.DropToken("id"), do.DropTask("other"),
+    ]
+    events = [record for record in backlog if isinstance(record, do.KeepEvent)]
+    assert len(events) == EVENTS and events[-1].event.at == 3 * EVENTS - 1
+    assert len(backlog) == len(rows) + EVENTS
+    backlog.clear()
+    assert not backlog and list(backlog) == []
 
 
 def test_a_store_that_was_never_loaded_closes(path: Path) -> None:

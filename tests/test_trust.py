@@ -85,6 +85,20 @@ def test_no_session_outlives_a_handshake(master: Trust) -> None:
     assert master.open_server().num_tickets == 0
 
 
+def test_a_server_reads_its_files_again_when_they_change(
+    master: Trust, node: Trust, ours: Issuer, tmp_path: Path
+) -> None:
+    before = master.server()
+    assert master.server() is before
+    renewed = ours.folder(tmp_path / "renewed", "godwit:master:m2")
+    os.replace(renewed.path(trust.OWN), master.path(trust.OWN))
+    _, at_client = shaken(master.server(), node.client())
+    assert at_client.uri == "godwit:master:m2"
+    os.chmod(master.path(trust.OWN), 0o644)
+    with pytest.raises(StartError, match="chmod 600"):
+        master.server()
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 def test_a_key_that_others_may_read_is_refused(node: Trust, mode: int) -> None:
     os.chmod(node.path(trust.OWN), mode)

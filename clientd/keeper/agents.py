@@ -1,6 +1,8 @@
 """The agent's process as the keeper sees it: started, talked to, restarted when it dies."""
 
 import os
+import pwd
+import resource
 import signal
 import socket
 import sys
@@ -8,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from select import EPOLLIN, EPOLLOUT
 
-from clientd.keeper import orders
+from clientd.keeper import forked, orders
 from clientd.keeper.backoff import Backoff
+from clientd.keeper.demotion import environment_of
 from clientd.keeper.loop import Loop
 from godwit.errors import PeerError
 from godwit.log import Log
@@ -33,15 +36,16 @@ class Agent:
 
     ``greeting`` makes a new agent's first words, the next one when the last was mostly read;
     ``take`` gets each order, ``lost`` is told that one has died.  ``waiters``: who waits for which
-    of our children that are no task's.
+    of our children that are no task's.  ``user``: whom it runs as, if not as we.
     """
 
     def __init__(
         self, loop: Loop, log: Log, waiters: dict[int, Callable[[], None]],
         greeting: Callable[[], Iterator[orders.Word]], take: Callable[[orders.Order], None],
-        lost: Callable[[], None] = lambda: None,
+        lost: Callable[[], None] = lambda: None, user: pwd.struct_passwd | None = None,
     ):
         self.pid = 0
+        self._user = user
         self._loop = loop
         self._log = log
         self._waiters = waiters
@@ -55,6 +59,8 @@ class Agent:
         self._first_words: Iterator[orders.Word] = iter(())
         self._cutter = frames.Frames(frames.LOCAL_LIMIT)
         self._wanted = True
+        #: It is ending because another is to take its place.
+        self._renewing = False
 
     def start(self) -> None:
         """Starts one; a failure to do so counts as its death."""
@@ -80,7 +86,7 @@ class Agent:
             try:
                 ours.setblocking(False)
                 theirs.set_inheritable(True)
-                pid = _execute(theirs.fileno())
+                pid = _execute(theirs.fileno(), self._user)
                 self._pidfd = os.pidfd_open(pid)
             except OSError:
                 ours.close()
@@ -167,6 +173,13 @@ class Agent:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    def renew(self) -> None:
+        """It ends in order, and another starts at once: that is no death to be wary of."""
+        if self._wanted and self.pid:
+            self._renewing = True
+            self.signal(signal.SIGTERM)
+            self._loop.alarm("agent", FAREWELL_S, lambda: self.kill("it did not end in time"))
+
     def dismiss(self) -> None:
         """It is expected to end; no other is started."""
         self._wanted = False
@@ -198,18 +211,49 @@ class Agent:
     def _died(self, how: str) -> None:
         if not self._wanted:
             return
+        if self._renewing:
+            self._renewing = False
+            self._log("info", "the agent ended for another to take its place")
+            self._loop.alarm("agent", 0.0, self.start)
+            return
         now = self._loop.now()
         pause = self._backoff.died(now) - now
         self._log("warning", f"the agent {how}; another starts in {pause:g} s")
         self._loop.alarm("agent", pause, self.start)
 
 
-def _execute(fd: int) -> int:
-    """The pid of an agent that has the descriptor."""
+def environment(user: pwd.struct_passwd | None) -> dict[str, str]:
+    """An agent's, in which its Python finds us."""
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH"))))
-    # A session of its own: Ctrl-C at our terminal reaches the keeper alone.
+    own = environment_of(user, os.environ) if user else os.environ
+    return {**own, "PYTHONPATH": path}
+
+
+def _execute(fd: int, user: pwd.struct_passwd | None) -> int:
+    """The pid of an agent that has the descriptor.  Raises OSError.
+
+    A session of its own: Ctrl-C at our terminal reaches the keeper alone.
+    """
+    words = [*COMMAND, str(fd)]
+    if user is not None:
+        return _execute_as(user, words)
     return os.posix_spawn(
-        COMMAND[0], [*COMMAND, str(fd)], {**os.environ, "PYTHONPATH": path}, setsid=True,
+        words[0], words, environment(None), setsid=True,
         file_actions=((os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),),
     )
+
+
+def _execute_as(user: pwd.struct_passwd, words: list[str]) -> int:
+    """Like a task of that user's, but with our stderr, and what else it inherits."""
+    null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    own = {os.fsencode(name): os.fsencode(v) for name, v in environment(user).items()}
+    try:
+        return forked.spawn(forked.Program(
+            user, -1, (os.fsencode(words[0]),), tuple(map(os.fsencode, words)), own, b"/",
+            null, 2, resource.getrlimit(resource.RLIMIT_NOFILE),
+        ))
+    except forked.StepFailed as failed:
+        raise OSError(failed.number, str(failed)) from failed
+    finally:
+        os.close(null)

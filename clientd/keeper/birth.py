@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType
 
+from godwit.notify import Notify
+
 PR_SET_CHILD_SUBREAPER = 36
 #: More descriptors than this are not asked for, whatever the hard limit.
 MOST_FILES = 1 << 20
@@ -38,6 +40,8 @@ class Born:
     own_files: tuple[int, int]
     #: SIGHUP was ignored, as nohup(1) does it.
     ignores_hangup: bool
+    #: To the supervisor.
+    notify: Notify
 
 
 def start() -> Born:
@@ -48,7 +52,7 @@ def start() -> Born:
     os.umask(0o022)
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
     become_subreaper()
-    return Born(wakeup, files, raise_files(files), ignored)
+    return Born(wakeup, files, raise_files(files), ignored, Notify())
 
 
 def close_inherited() -> None:

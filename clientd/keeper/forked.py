@@ -19,6 +19,8 @@ from clientd.keeper.birth import CAUGHT
 from godwit.errors import TaskError
 
 PR_SET_NO_NEW_PRIVS = 38
+#: <linux/capability.h>; its data are six 32-bit words.
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
 #: The same on all of Linux's architectures but one (alpha).
 SYS_CLONE3 = 435
 CLONE_INTO_CGROUP = 1 << 33
@@ -151,10 +153,37 @@ def _become(program: Program) -> None:
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(*(user.pw_gid,) * 3)
     os.setresuid(*(user.pw_uid,) * 3)
-    if os.getresuid() != (user.pw_uid,) * 3 or os.getresgid() != (user.pw_gid,) * 3:
-        raise PermissionError(errno.EPERM, "user and group did not change")
+    _drop_capabilities()
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
+    _verify(user)
+
+
+def _drop_capabilities() -> None:
+    """The kernel does it at the change from user 0, unless securebits say otherwise; and it leaves
+    what is inheritable: capabilities(7).
+    """
+    header = struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0)
+    if ctypes.CDLL(None, use_errno=True).capset(header, bytes(24)) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def _verify(user: pwd.struct_passwd) -> None:
+    """Raises OSError unless this process is that user in all respects, and root no more."""
+    groups = set(os.getgrouplist(user.pw_name, user.pw_gid))
+    if (
+        os.getresuid() != (user.pw_uid,) * 3
+        or os.getresgid() != (user.pw_gid,) * 3
+        or set(os.getgroups()) - {user.pw_gid} != groups - {user.pw_gid}
+    ):
+        raise PermissionError(errno.EPERM, "user and groups did not change")
+    if user.pw_uid == 0:
+        return
+    try:
+        os.setresuid(0, 0, 0)
+    except PermissionError:
+        return
+    raise PermissionError(errno.EPERM, "the way back to root is open")
 
 
 def _descriptors(program: Program) -> None:

@@ -130,6 +130,8 @@ class Journal:
             os.replace(fresh, self.path)
         except OSError:
             os.close(fd)
+            with suppress(OSError):
+                os.unlink(fresh)  # on a full disk every byte counts
             # Not to be tried again at once.
             self._compacted = self._size
             raise
@@ -137,6 +139,7 @@ class Journal:
         self._fd = fd
         self._waiting.clear()
         self._size = self._compacted = os.fstat(fd).st_size
+        failpoint.hit("journal.compact.after")
         _sync_folder(os.path.dirname(self.path))
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from clientd.keeper.agents import Agent
 from clientd.keeper.birth import Born
 from clientd.keeper.moves.actions import AgentLost, Ordered
 from clientd.keeper.news import batches
+from clientd.keeper.spokesman import Spokesman
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import usage
@@ -54,9 +55,14 @@ class Keeper:
         self._born = born
         self._phase = Phase.RUNNING
         self._reason = ""
+        self._spokesman = Spokesman(facts, tools.gate.agent)
+        #: What the agent does, once it does it.
+        self._at_work = ""
+        #: Running tasks, as the supervisor was told.
+        self._told_running = -1
         self.agent = Agent(
             self._loop, self._log, tools.others, self._first_words, self._obey,
-            lambda: tasks.mover.handle(AgentLost()),
+            lambda: tasks.mover.handle(AgentLost()), tools.gate.agent,
         )
         self._loop.watch(born.wakeup, self._on_signals)
 
@@ -69,6 +75,7 @@ class Keeper:
                 self._tasks.launches.start_some()
             self._stop_sooner()
             self._tasks.settle()
+            self._tell_supervisor()
             words = self._register.take_news()
             if words:
                 failpoint.hit("news.before")
@@ -78,9 +85,18 @@ class Keeper:
             if words:
                 failpoint.hit("news.after")
 
+    def _tell_supervisor(self) -> None:
+        if not self._born.notify or not self._at_work:
+            return
+        count = len(self._tasks.running())
+        if count != self._told_running:
+            self._told_running = count
+            tasks = f"{count} task{'' if count == 1 else 's'} running"
+            self._born.notify(f"STATUS={self._facts.name} {self._at_work}; {tasks}")
+
     def _first_words(self) -> Iterator[orders.Word]:
         """What a new agent is told: all, as it is when the agent gets that far."""
-        yield self._facts
+        yield self._spokesman.facts()
         known = self._register.tasks
         names = list(known)
         for batch in batches(known[name] for name in names if name in known):
@@ -107,6 +123,8 @@ class Keeper:
                 self._each(number, tasks, lambda task: self._tasks.pause(task, resume))
             case orders.Forget(number, tasks):
                 self._end_all(number, tasks, self._unless_moving(self._tasks.forget))
+            case orders.Say():
+                self._spokesman.say(order, self.agent.pid)
             case orders.Measure():
                 self._tell(orders.Measured(usage(resource.getrusage(resource.RUSAGE_CHILDREN))))
             case (
@@ -114,6 +132,12 @@ class Keeper:
                 | orders.Verdict()
             ):
                 self._tasks.mover.handle(Ordered(order))
+            case orders.Settled(text):
+                self._at_work = text
+                self._born.notify("READY=1")
+                self._told_running = -1
+            case orders.Restart():
+                self.agent.renew()
             case orders.Stop(end_tasks, reason):
                 self.stop(reason or "told to stop", end_tasks)
 
@@ -183,6 +207,7 @@ class Keeper:
         if self._phase is not Phase.RUNNING:
             return
         self._reason = reason
+        self._born.notify("STOPPING=1")
         self._tasks.launches.withdraw_all("this node is stopping")
         occupied = self._tasks.occupied()
         verb = "ending" if end_tasks else "leaving"

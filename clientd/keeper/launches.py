@@ -4,7 +4,7 @@ import os
 import resource
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from clientd.keeper import processes
 from clientd.keeper.births import Births
@@ -24,9 +24,11 @@ BATCH = 32
 class Launches:
     """Accepted tasks that wait for their turn."""
 
-    def __init__(self, tools: Tools, watch: Watch, births: Births):
-        """``births``: of python tasks."""
+    def __init__(self, tools: Tools, watch: Watch, births: Births, occupied: Callable[[], int]):
+        """``births``: of python tasks.  ``occupied``: how many tasks have a process."""
         self._register = tools.register
+        self._gate = tools.gate
+        self._occupied = occupied
         self._spawner = tools.spawner
         self._containment = tools.containment
         self._boot = tools.boot
@@ -43,11 +45,17 @@ class Launches:
         ``source``: the text of a python program.
         """
         fresh: dict[str, Spec] = {}
+        occupied = self._occupied() + len(self._pending)
         for spec in specs:
             if not is_task_id(spec.task):
                 self._register.reject(spec.task, "bad-id", f"{spec.task!r} is no task id")
-            elif not self._register.tell_again(spec.task):
-                fresh.setdefault(spec.task, spec)
+            elif spec.task in fresh or self._register.tell_again(spec.task):
+                continue
+            elif err := self._gate.objection(spec, occupied + len(fresh)):
+                # On record, so that a late double of it is refused again.
+                self._register.refuse(spec.task, err.code, str(err))
+            else:
+                fresh[spec.task] = spec
         if fresh and self._keep(source, fresh) and self._register.accept(tuple(fresh.values())):
             self._pending.extend(fresh.values())
 

@@ -2,34 +2,49 @@
 
 import fcntl
 import os
+import pwd
+from contextlib import suppress
+from dataclasses import replace
 from zlib import crc32
 
-from clientd.keeper import processes
+from clientd.keeper import agents, processes
 from clientd.keeper.birth import Born, settle_memory
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.containment import Containment
+from clientd.keeper.demotion import find_agent_user, give_log, hand_over, try_out
+from clientd.keeper.gate import Gate
 from clientd.keeper.journal import Journal
 from clientd.keeper.keeper import Keeper
 from clientd.keeper.loop import Loop
 from clientd.keeper.orders import Facts
+from clientd.keeper.policyfile import NAME, read_file
 from clientd.keeper.records import Based, Ledger
 from clientd.keeper.register import Register
-from clientd.keeper.settings import Settings
-from clientd.keeper.spawn import Place, Spawner
+from clientd.keeper.settings import Settings, orphans_kill_s
+from clientd.keeper.spawn import Place, Spawner, myself
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
+from clientd.keeper.trim import Trimmer, objection
 from godwit import __version__
-from godwit.errors import StartError
+from godwit.errors import StartError, UsageError
 from godwit.log import Level, Log
 from godwit.programs import PROGRAMS
 
 
 def run(settings: Settings, born: Born, level: Level) -> None:
     """From start to stop; ``level`` is what goes to stderr.  Raises StartError."""
+    settings = with_policy(settings)
+    agent = find_agent_user(settings.agent_user)
+    if agent and agent.pw_name in (settings.policy.users or ()):
+        raise StartError(
+            f"{settings.policy.path}: users: {agent.pw_name} is the agent's user (--agent-user), "
+            "as whom no task runs; name others"
+        )
     files = make_folders(settings)
     lock = take_lock(settings)
     try:
-        _run(settings, born, open_log(settings, level), files)
+        hand_over(settings, agent)
+        _run(settings, born, level, files, agent)
     finally:
         os.close(lock)
 
@@ -48,6 +63,20 @@ def make_folders(settings: Settings) -> bytes:
     return os.fsencode(files)
 
 
+def with_policy(settings: Settings) -> Settings:
+    """Settings with what the node's policy file says.  Raises StartError."""
+    path = settings.config or os.path.join(settings.state, NAME)
+    if settings.config or os.path.lexists(path):
+        settings = replace(settings, policy=read_file(path, os.path.join(settings.state, "files")))
+    try:
+        kill_s = orphans_kill_s(settings.policy.orphans or "keep")
+    except UsageError as err:
+        raise StartError(f"{path}: orphans: {err.hint}") from err
+    if settings.orphans_kill_s is None:
+        settings = replace(settings, orphans_kill_s=kill_s)
+    return settings
+
+
 def take_lock(settings: Settings) -> int:
     """A descriptor that holds the state folder for us.  Raises StartError: who has it."""
     path = os.path.join(settings.state, "lock")
@@ -63,8 +92,10 @@ def take_lock(settings: Settings) -> int:
         raise StartError(
             f"another clientd (pid {holder}) runs on the state folder {settings.state}"
         ) from None
-    os.ftruncate(fd, 0)
-    os.write(fd, b"%d\n" % os.getpid())
+    # The pid is for people; on a full disk there may be no room for it.
+    with suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.write(fd, b"%d\n" % os.getpid())
     return fd
 
 
@@ -94,31 +125,50 @@ def contain(settings: Settings) -> tuple[Cgroups | None, str]:
         return None, str(err)
 
 
-def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
+def _run(
+    settings: Settings, born: Born, level: Level, files: bytes, agent: pwd.struct_passwd | None
+) -> None:
+    log = open_log(settings, level)
     journal = Journal(os.path.join(settings.state, "journal"))
     ledger = recall(journal, log)
     cgroups, without = contain(settings)
     if cgroups:
         ledger.apply(based := Based(cgroups.base))
         journal.append(based)
-    facts = facts_of(settings, without)
+    facts = facts_of(settings, without, level)
     place = Place(
         settings.name, mark_of(settings.state), os.path.join(settings.logs, settings.name), files,
-        born.files, born.own_files,
+        born.files, born.own_files, agent.pw_gid if agent else -1,
     )
+    if agent:
+        admit_agent(settings, agent, ledger)
     containment, register = Containment(cgroups, place.mark), Register(journal, ledger, log)
-    tools = Tools(Loop(), register, Spawner(place), containment, facts.boot, {})
+    gate = Gate(settings.policy, files, myself()[0], agent)
+    tools = Tools(Loop(), register, Spawner(place), containment, gate, facts.boot, {})
     say_hello(settings, facts, log)
     os.chdir("/")  # what we are in cannot be unmounted
     tasks = Tasks(tools)
     tasks.adopt(containment.survey(ledger.bases))
     register.compact()
     settle_memory()
+    if settings.log_max:
+        Trimmer(tools.loop, register, settings.log_max, tasks.occupied).look()
     Keeper(tools, tasks, facts, born).run()
     tasks.births.close()
     journal.close()
     containment.close()
     log("info", "stopped")
+
+
+def admit_agent(settings: Settings, agent: pwd.struct_passwd, ledger: Ledger) -> None:
+    """An agent of another user reads what tasks wrote before.  Raises StartError if it cannot."""
+    for task in ledger.tasks.values():
+        if task.log:
+            with suppress(OSError):  # it is gone
+                give_log(task.log, agent.pw_gid)
+    folders = [os.path.join(settings.state, name) for name in ("agent", "files")]
+    folders.append(os.path.join(settings.logs, settings.name))
+    try_out(agent, agents.COMMAND[0], agents.environment(agent), folders)
 
 
 def recall(journal: Journal, log: Log) -> Ledger:
@@ -135,7 +185,7 @@ def recall(journal: Journal, log: Log) -> Ledger:
     return ledger
 
 
-def facts_of(settings: Settings, uncontained: str) -> Facts:
+def facts_of(settings: Settings, uncontained: str, level: Level) -> Facts:
     """What this node is, can and lacks."""
     is_root = os.geteuid() == 0
     lacks: dict[str, str] = {}
@@ -146,15 +196,22 @@ def facts_of(settings: Settings, uncontained: str) -> Facts:
         )
     if not is_root:
         lacks["users"] = "clientd does not run as root: every task runs as its user"
+    if settings.log_max and (why := objection(os.path.join(settings.logs, settings.name))):
+        lacks["log-max"] = f"{why}; logs of tasks grow without a bound"
+    policy = settings.policy
+    lacks |= policy.lacks()
+    can = {
+        "shell": policy.templates is None, "python": policy.templates is None,
+        "contain": not uncontained, "users": is_root,
+        "policy": bool(policy.path),
+    }
     return Facts(
         name=settings.name, state=settings.state, logs=settings.logs, boot=processes.boot_id(),
-        master=settings.master, listen=settings.listen, orphans_kill_s=settings.orphans_kill_s,
-        token_file=settings.token_file,
-        can=(
-            "shell", "python",
-            *(() if uncontained else ("contain",)), *(("users",) if is_root else ()),
-        ),
-        lacks=lacks,
+        master=settings.master, listen=settings.listen,
+        orphans_kill_s=settings.orphans_kill_s or 0.0, token_file=settings.token_file,
+        can=tuple(word for word, there in can.items() if there), lacks=lacks,
+        roots=tuple(map(os.fsencode, policy.roots)), shared=tuple(map(os.fsencode, policy.shared)),
+        config=policy.path or os.path.join(settings.state, NAME), stderr=level,
         programs={name: f"{known.takes}: {known.does}" for name, known in PROGRAMS.items()},
     )
 
@@ -166,5 +223,9 @@ def say_hello(settings: Settings, facts: Facts, log: Log) -> None:
     log("info", f"state folder {settings.state}")
     log("info", f"logs folder {os.path.join(settings.logs, settings.name)}")
     log("info", f"can: {', '.join(facts.can)}")
+    if settings.agent_user:
+        log("info", f"the agent runs as {settings.agent_user}")
+    if settings.policy.path:
+        log("info", f"policy {settings.policy.path}")
     for word, reason in facts.lacks.items():
         log("info", f"weaker here: no {word}: {reason}")

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from godwit.errors import MessageError
+from godwit.log import Level
 from godwit.task.record import Spec, Task, Usage
 from godwit.wire.messages import MoveState
 
@@ -51,6 +52,16 @@ class Forget(Order, frozen=True, tag="Forget"):
 
 class Measure(Order, frozen=True, tag="Measure"):
     """Tell the usage of all children that ended."""
+
+
+class Settled(Order, frozen=True, tag="Settled"):
+    """The agent is at work; ``text`` says at what, for the supervisor."""
+
+    text: str
+
+
+class Restart(Order, frozen=True, tag="Restart"):
+    """End the agent that says so and start another, whose code may be newer."""
 
 
 class Reserve(Order, frozen=True, tag="Reserve"):
@@ -111,6 +122,14 @@ class Stop(Order, frozen=True, tag="Stop"):
     reason: str = ""
 
 
+class Say(Order, frozen=True, tag="Say"):
+    """Write a line into the daemon's log, which an agent of another user cannot do itself."""
+
+    level: Level
+    text: str
+    task: str = ""
+
+
 class Word(Struct, frozen=True, tag_field="is", omit_defaults=True):
     """The root of what the keeper tells."""
 
@@ -130,11 +149,21 @@ class Facts(Word, frozen=True, tag="Facts"):
     orphans_kill_s: float = 0.0
     can: tuple[str, ...] = ()
     lacks: dict[str, str] = {}
+    #: Folders open to copies and removals besides the files folder.
     roots: tuple[bytes, ...] = ()
+    #: Folders that other nodes see under the same path.
+    shared: tuple[bytes, ...] = ()
+    #: The node's policy file, which may not be there.
+    config: str = ""
+    #: The agent runs as another user: the log is written for it, the token is read for it.
+    demoted: bool = False
+    token: str = ""
     #: File with a join token, or empty.
     token_file: str = ""
     #: Python programs that are known by name: what each takes and does.
     programs: dict[str, str] = {}
+    #: The least level that goes to stderr.
+    stderr: Level = "info"
 
 
 class Known(Word, frozen=True, tag="Known"):
@@ -221,7 +250,8 @@ class Shipping(Word, frozen=True, tag="Shipping"):
 
 
 Orders = (
-    Start | Signal | Pause | Forget | Measure | Stop | Reserve | Freeze | Landed | Cut | Verdict
+    Start | Signal | Pause | Forget | Measure | Settled | Restart | Stop | Say | Reserve | Freeze
+    | Landed | Cut | Verdict
 )
 Words = (
     Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Standing

@@ -33,6 +33,8 @@ class Place:
     #: RLIMIT_NOFILE for tasks, and our own.
     limit: tuple[int, int]
     own_limit: tuple[int, int]
+    #: Who besides us reads the logs: the agent's group, if it is another user; -1: nobody.
+    readers: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Spawner:
     def __init__(self, place: Place):
         self.place = place
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        self._user = environment.of_user(*_myself(), os.environb)
+        self._user = environment.of_user(*myself(), os.environb)
 
     def log_path(self, task: str) -> str:
         return os.path.join(self.place.logs, f"{task}.log")
@@ -98,14 +100,19 @@ class Spawner:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             with suppress(FileNotFoundError):
-                return os.open(path, flags, 0o640)
+                return self._for_readers(os.open(path, flags, 0o640))
             os.makedirs(self.place.logs, exist_ok=True)
-            return os.open(path, flags, 0o640)
+            return self._for_readers(os.open(path, flags, 0o640))
         except FileExistsError:
             # Its record is lost, but it has run.
             raise TaskError("EEXIST", f"a task {task} was started here before") from None
         except OSError as err:
             raise _failure(err, f"its log {path}") from err
+
+    def _for_readers(self, log: int) -> int:
+        if self.place.readers >= 0:
+            os.fchown(log, -1, self.place.readers)
+        return log
 
     def _spawn(self, spec: Spec, log: int) -> int:
         cwd = self._cwd(spec)
@@ -148,7 +155,8 @@ class Spawner:
             if failed.step == "exec":
                 # To say why, look for it as we would have.
                 file = environment.choose(
-                    words[0], env[b"PATH"], lambda file: probe(os.path.join(cwd, file))
+                    words[0], env[b"PATH"],
+                    lambda file: probe(file and os.path.join(cwd, file)),
                 )
                 raise _refusal(words[0], os.path.join(cwd, file), failed.number) from failed
             what = failed.step
@@ -198,7 +206,7 @@ def _failure(err: OSError, what: str) -> TaskError:
     return TaskError(code, f"{what}: {err.strerror}")
 
 
-def _myself() -> tuple[str, str, str]:
+def myself() -> tuple[str, str, str]:
     """Name, home and shell of the user we run as; a user without a passwd(5) line has a number."""
     try:
         user = pwd.getpwuid(os.geteuid())

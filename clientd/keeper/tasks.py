@@ -49,9 +49,11 @@ class Tasks:
             lambda task, word: self.mover.told(task, word),
         )
         self.mover = Mover(tools, self._watch, self.births)
-        self.launches = Launches(tools, self._watch, self.births)
         #: Tasks that have ended while processes of theirs run on.
         self._left: set[str] = set()
+        self.launches = Launches(
+            tools, self._watch, self.births, lambda: len(self.occupied())
+        )
 
     # ---- what there is ---------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clientd.keeper.containment import Containment
+from clientd.keeper.gate import Gate
 from clientd.keeper.loop import Loop
 from clientd.keeper.register import Register
 from clientd.keeper.spawn import Spawner
@@ -17,6 +18,7 @@ class Tools:
     register: Register
     spawner: Spawner
     containment: Containment
+    gate: Gate
     #: This boot of the machine.
     boot: str
     #: Who waits for which of our children that are no task's.

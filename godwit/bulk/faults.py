@@ -51,7 +51,9 @@ def fault(err: OSError, about: bytes) -> TransferError:
     number = err.errno or errno.EIO
     other = errno.errorcode.get(number, "io").lower(), ""
     code, meaning = WORDS.get(number, other)
-    return TransferError(code, f"{shown(about)}: {meaning or err.strerror or os.strerror(number)}")
+    # A text that is not strerror(3)'s was written for this very case.
+    said = err.strerror if err.strerror != os.strerror(number) else ""
+    return TransferError(code, f"{shown(about)}: {said or meaning or os.strerror(number)}")
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import stat
 from collections import deque
 from collections.abc import Callable
 
+from godwit import failpoint
 from godwit.bulk import names
 from godwit.bulk.ends import READ, Spot
 from godwit.bulk.faults import naming, shown
@@ -171,6 +172,7 @@ class Landing:
 
     def commit(self) -> None:
         """All that waits is on disk and has its name when this returns."""
+        failpoint.hit("copy.land.before")
         for _, staged in self._waiting:
             if staged:
                 staged.write_back()
@@ -182,6 +184,7 @@ class Landing:
                     self._land(entry, staged)
                 else:
                     self._end(entry)
+        failpoint.hit("copy.land.after")
 
     def _land(self, entry: Entry, staged: Staged) -> None:
         try:
@@ -204,10 +207,15 @@ class Landing:
         """Commits, and makes sure of the top's own name."""
         self.commit()
         with naming(self._spot.path):
-            if self._spot.mark:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self._spot.mark, dir_fd=self._spot.folder)
             os.fsync(self._spot.folder)
+        failpoint.hit("copy.finish")
+
+    def unmark(self) -> None:
+        """Both ends know that the copy is complete; if the mark comes back after a power cut, a
+        repeat goes on with a complete copy."""
+        if self._spot.mark:
+            with naming(self._spot.path), contextlib.suppress(FileNotFoundError):
+                os.unlink(self._spot.mark, dir_fd=self._spot.folder)
 
     def drop(self, staged: Staged) -> None:
         """Removes a partial that nobody can go on from."""

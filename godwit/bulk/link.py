@@ -10,6 +10,7 @@ import ssl
 import time
 from typing import NoReturn
 
+from godwit import failpoint
 from godwit.bulk.words import BLOCK, TEXT, Block, Failed
 from godwit.errors import FrameError, MessageError, TransferError
 from godwit.log import printable
@@ -72,6 +73,7 @@ class Link:
     def _send(self, *pieces: bytearray | memoryview) -> None:
         self._torn = True
         try:
+            failpoint.hit("copy.send")
             for piece in pieces:
                 self._sock.sendall(piece)
         except OSError as err:

@@ -30,6 +30,7 @@ from godwit.bulk.words import (
     Hole,
     Listing,
     Offer,
+    Settled,
     Start,
 )
 from godwit.errors import TransferError
@@ -47,7 +48,7 @@ class _Due:
 
 
 class Receiving:
-    """One copy, from the Offer to the Finished."""
+    """One copy, from the Offer to the Settled."""
 
     def __init__(self, link: Link, target: Target, progress: Progress):
         self._link = link
@@ -86,16 +87,22 @@ class Receiving:
                 landing.check_room(offer.room)
             warnings = self._listen(landing)
             landing.finish()
+            self._settle(landing, Finished(self._files, self._size, self._kept, path, warnings))
         except TransferError as err:
             self._park(landing, err.code in SPOILT)
             raise
         finally:
             self._close()
             landing.close()
-        done = Finished(self._files, self._size, self._kept, path, warnings)
+        return Summary(self._size, self._files, path, cleaned(warnings), self._kept)
+
+    def _settle(self, landing: Landing, done: Finished) -> None:
+        """Says that all is there; the mark goes when the sender has heard it."""
         self._link.put(done)
         self._link.flush()
-        return Summary(self._size, self._files, path, cleaned(warnings), self._kept)
+        if not isinstance(self._link.get(), Settled):
+            raise _out_of_turn("it went on after the end")
+        landing.unmark()
 
     def _listen(self, landing: Landing) -> tuple[str, ...]:
         """Takes messages until the sender says Finish; gives all warnings."""

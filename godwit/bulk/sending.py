@@ -1,5 +1,6 @@
 """The sending end of a copy."""
 
+import contextlib
 import os
 import stat
 from collections import deque
@@ -26,6 +27,7 @@ from godwit.bulk.words import (
     Hole,
     Listing,
     Offer,
+    Settled,
     Start,
 )
 from godwit.errors import TransferError
@@ -47,7 +49,7 @@ class _Survey:
 
 
 class Sending:
-    """One copy, from the Offer to the Finished."""
+    """One copy, from the Offer to the Settled."""
 
     def __init__(self, link: Link, source: Source, progress: Progress):
         self._link = link
@@ -153,6 +155,9 @@ class Sending:
         done = self._link.get()
         if not isinstance(done, Finished):
             raise TransferError("protocol", "the receiving end did not say how it ended")
+        with contextlib.suppress(TransferError):  # all is there, whether this gets through or not
+            self._link.put(Settled())
+            self._link.flush()
         return Summary(done.size, done.files, done.path, cleaned(done.warnings), done.kept)
 
 

@@ -7,6 +7,7 @@
                                  <-  Answer 1
     contents of 1, ...  Finish   ->
                                  <-  Finished
+    Settled                      ->
 
 The contents of a file are ``Start``, any number of ``Block`` (each followed by its raw bytes) and
 ``Hole``, then ``End``; folders, their ends and symbolic links are complete in the listing.  The
@@ -15,6 +16,9 @@ place of any message; that ends the copy.
 
 Two answers are the most that is under way against the stream of contents.  They fit in any
 socket buffer, so the ends never wait for each other.
+
+Only with ``Settled`` does the receiver know that the sender knows; till then it keeps the mark of
+an unfinished copy, so that the repeat of one whose last words were lost goes on with it.
 """
 
 from typing import Annotated, Literal
@@ -24,7 +28,7 @@ from msgspec import Meta, Struct
 from godwit.wire.messages import Decoder, Message
 
 #: Raised when an old peer could no longer understand a new one.
-VERSION = 1
+VERSION = 2
 
 #: Bytes of one data block, at most.
 BLOCK = 1024 * 1024
@@ -140,6 +144,10 @@ class Finish(Message, frozen=True, tag="Finish"):
     warnings: Texts = ()
 
 
+class Settled(Message, frozen=True, tag="Settled"):
+    """The Finished has come: this copy will not be repeated for want of it."""
+
+
 # ---- receiver to sender --------------------------------------------------------------------
 
 
@@ -159,5 +167,7 @@ class Finished(Message, frozen=True, tag="Finished"):
     warnings: Texts = ()
 
 
-decode_from_sender = Decoder(Offer | Listing | Start | Block | Hole | End | Finish | Failed)
+decode_from_sender = Decoder(
+    Offer | Listing | Start | Block | Hole | End | Finish | Settled | Failed
+)
 decode_from_receiver = Decoder(Answer | Finished | Failed)

@@ -18,6 +18,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from godwit import failpoint
 from godwit.errors import FrameError, MessageError, PeerError, Refused
 from godwit.wire import frames
 
@@ -81,6 +82,7 @@ Kind = TypeVar("Kind", bound=Word)
 
 def send(link: socket.socket, word: Word) -> None:
     """Raises OSError."""
+    failpoint.hit("joining.send")
     link.sendall(frames.encode(_encoder.encode(word), frames.OPENING_LIMIT))
 
 

@@ -12,13 +12,14 @@ import errno
 import os
 import socket
 import ssl
-import sys
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+from godwit import failpoint
 from godwit.errors import FrameError, GodwitError, MessageError, PeerError
 from godwit.names import join_address
 from godwit.seldom import Seldom
@@ -92,6 +93,7 @@ class Link(asyncio.Protocol):
         """
         if self._transport is None or self._transport.is_closing():
             return
+        failpoint.hit("link.send")
         try:
             self._transport.write(b"".join(frames.encode(p, self._limit) for p in payloads))
         except FrameError as err:
@@ -112,11 +114,21 @@ class Link(asyncio.Protocol):
 
     def peer_uid(self) -> int:
         """Who is at the other end of a Unix socket, by SO_PEERCRED; -1 when it has ended."""
+        return self._credentials()[1]
+
+    def peer_pid(self) -> int:
+        """Which process connected; it may have ended, or have passed the socket on."""
+        return self._credentials()[0]
+
+    def _credentials(self) -> tuple[int, int, int]:
+        """struct ucred: pid, uid, gid."""
         if self._transport is None:
-            return -1
+            return -1, -1, -1
         sock = self._transport.get_extra_info("socket")
-        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        return int.from_bytes(credentials[4:8], sys.byteorder)
+        pid, uid, gid = struct.unpack(
+            "3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        )
+        return pid, uid, gid
 
     def close(self, reason: str) -> None:
         """Ends the connection after what is queued; ``on_closed`` gets the reason.

@@ -72,6 +72,8 @@ class Hello(Message, frozen=True, tag="Hello"):
     system: str = ""
     #: Python programs that it knows by name: what each takes and does.
     programs: dict[str, str] = {}
+    #: What the agent is: "godwit 0.1.0".
+    release: str = ""
 
 
 class Adopt(Message, frozen=True, tag="Adopt"):
@@ -319,6 +321,12 @@ class Dismiss(Message, frozen=True, tag="Dismiss"):
     order: int
 
 
+class Upgrade(Message, frozen=True, tag="Upgrade"):
+    """Start the agent anew, with the code that is on the disk now; Done says it is about to."""
+
+    order: int
+
+
 class Renewed(Message, frozen=True, tag="Renewed"):
     """The next certificate (PEM); the one in use is good until it has been shown."""
 
@@ -391,6 +399,8 @@ class Chunk(Message, frozen=True, tag="Chunk"):
     stream: int
     offset: int
     data: bytes
+    #: So many bytes just before ``offset`` are not in the log any more.
+    dropped: int = 0
 
 
 class Ended(Message, frozen=True, tag="Ended"):
@@ -419,7 +429,7 @@ FromNode = (
 )
 FromMaster = (
     Launch | Signal | Pause | Forget | Measure | Erase | Transfer | Abandon | Follow | Unfollow
-    | Dismiss | Heard | Renewed | Reserve | Freeze | Verdict
+    | Dismiss | Heard | Renewed | Upgrade | Reserve | Freeze | Verdict
 )
 StreamFromNode = Chunk | Ended
 StreamFromMaster = Credit

@@ -211,6 +211,12 @@ class Revoke(Request, frozen=True, tag="Revoke"):
     node: str
 
 
+class Upgrade(Request, frozen=True, tag="Upgrade"):
+    """Start the agents of these nodes anew; Progress for each, then Upgraded."""
+
+    nodes: str
+
+
 class Deregister(Request, frozen=True, tag="Deregister"):
     """End the tasks of these nodes and the nodes' daemons; Progress for each, then Ok."""
 
@@ -310,6 +316,8 @@ class Output(Reply, frozen=True, tag="Output"):
     offset: int
     data: bytes
     node: str = ""
+    #: So many bytes just before ``offset`` were dropped from the log before they were sent.
+    dropped: int = 0
 
 
 class OutputEnd(Reply, frozen=True, tag="OutputEnd"):
@@ -345,6 +353,20 @@ class TokenMade(Reply, frozen=True, tag="TokenMade"):
     """The token, which is kept nowhere."""
 
     token: str
+
+
+class Restarted(Struct, frozen=True):
+    """A node whose agent started anew, and what that is."""
+
+    name: str
+    release: str
+
+
+class Upgraded(Reply, frozen=True, tag="Upgraded"):
+    """The nodes with a new agent, in the order in which they came, and what went wrong."""
+
+    nodes: tuple[Restarted, ...]
+    faults: tuple[Fault, ...] = ()
 
 
 class Progress(Reply, frozen=True, tag="Progress"):
@@ -439,12 +461,12 @@ class Notice(Reply, frozen=True, tag="Notice"):
 Requests = (
     Attach | ListNodes | ListTasks | Execute | FollowLogs | Took | Cancel | SignalTasks
     | PauseTasks | ForgetTasks | AwaitTasks | MeasureUsage | EraseFile | Copy | Register
-    | Deregister | History | StopMaster | MakeToken | Revoke | MoveTask | ListMoves | ResolveMove
-    | ListPrograms
+    | Deregister | History | StopMaster | MakeToken | Revoke | Upgrade | MoveTask | ListMoves
+    | ResolveMove | ListPrograms
 )
 Replies = (
     Attached | Nodes | Tasks | Launched | Output | OutputEnd | Usages | Ticket | Progress | CopyDone
-    | Events | Ok | Problem | Notice | TokenMade | Moves | Programs
+    | Events | Ok | Problem | Notice | TokenMade | Upgraded | Moves | Programs
 )
 
 #: Replies after which the final answer is still to come.

@@ -10,14 +10,18 @@ import hashlib
 import os
 import ssl
 import stat
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from godwit import failpoint
 from godwit.errors import PeerError, StartError
 
 CA = "ca.pem"
 OWN = "own.pem"
+
+_Stamp = tuple[int, int, int, int]
 
 MASTER = "godwit:master:"
 NODE = "godwit:node:"
@@ -75,6 +79,9 @@ class Trust:
 
     def __init__(self, folder: str):
         self.folder = folder
+        #: Contexts of servers, with the stamps of the files that they were read from.  Reading
+        #: them for each caller is most of what a refused caller costs.
+        self._servers: dict[tuple[str, ...], tuple[tuple[_Stamp, ...], ssl.SSLContext]] = {}
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -86,6 +93,9 @@ class Trust:
 
     def server(self) -> ssl.SSLContext:
         """Accepts those who show a certificate of the cluster."""
+        return self._served(self._server, OWN, CA)
+
+    def _server(self) -> ssl.SSLContext:
         context = _context(ssl.PROTOCOL_TLS_SERVER)
         context.verify_mode = ssl.CERT_REQUIRED
         # Sessions would outlive a revocation.
@@ -108,14 +118,26 @@ class Trust:
         except ssl.SSLError as err:
             os.unlink(path)
             raise PeerError("that certificate is not for this node's key") from err
+        failpoint.hit("trust.take")
         os.replace(path, self.path(OWN))
 
     def open_server(self, own: str = OWN) -> ssl.SSLContext:
         """Accepts those who have no certificate yet, and shows one of its own."""
+        return self._served(partial(self._open_server, own), own)
+
+    def _open_server(self, own: str) -> ssl.SSLContext:
         context = _context(ssl.PROTOCOL_TLS_SERVER)
         context.num_tickets = 0
         self._load_own(context, own)
         return context
+
+    def _served(self, make: Callable[[], ssl.SSLContext], *names: str) -> ssl.SSLContext:
+        """The context made of these files: made anew when one of them is not as it was then."""
+        stamps = tuple(_stamp(self.path(name)) for name in names)
+        known = self._servers.get(names)
+        if known is None or known[0] != stamps:
+            known = self._servers[names] = stamps, make()
+        return known[1]
 
     def _load(self, context: ssl.SSLContext) -> ssl.SSLContext:
         self._load_own(context)
@@ -131,6 +153,12 @@ def _context(protocol: int) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
+
+
+def _stamp(path: str) -> _Stamp:
+    """Another one after whatever happens to the file; its mode counts too (ctime)."""
+    found = os.stat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def blind_client() -> ssl.SSLContext:
@@ -152,12 +180,14 @@ def check_private(path: str) -> None:
 
 def write_private(path: str, data: bytes) -> None:
     """Writes a file that only its owner may read, whole or not at all."""
+    failpoint.hit("private.before")
     fd = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, data)
         os.fsync(fd)
     finally:
         os.close(fd)
+    failpoint.hit("private.written")
     os.replace(path + ".new", path)
     folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -84,6 +84,7 @@ ROWS = (
     Command("files", "remove", "files:remove"),
     Command("nodes", "register", "nodes:register"),
     Command("nodes", "dereg", "nodes:dereg"),
+    Command("nodes", "upgrade", "nodes:upgrade"),
     Command("nodes", "token", "nodes:token"),
     Command("nodes", "revoke", "nodes:revoke"),
     Command("leave", "exit quit", "leaving:exit_"),

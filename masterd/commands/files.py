@@ -35,9 +35,10 @@ def copy(context: Context, given: Given) -> int:
     Usage: copy [options] SRC DST
 
     Either side may be NODE:PATH, or both; a PATH that is not absolute is below the node's folder
-    for files.  A local name with a colon is written ./a:b.  As with cp, what is copied goes into
-    DST when that is a folder.  The digest is checked, nothing half copied stands under the final
-    name, and a copy that was cut goes on from where it was.
+    for files, any other must lie in a folder that the node's clientd.toml opens to copies.
+    A local name with a colon is written ./a:b.  As with cp, what is copied goes into DST when that
+    is a folder.  The digest is checked, nothing half copied stands under the final name, and a
+    copy that was cut goes on from where it was.
 
     Options:
       -q, --quiet  No progress bar and no closing line.
@@ -45,7 +46,7 @@ def copy(context: Context, given: Given) -> int:
       -h, --help   Show this.
 
     Examples:
-      copy report.csv node1:/tmp/
+      copy report.csv node1:
       copy node1:results ./
       copy node1:/srv/model node2:/srv/
     """

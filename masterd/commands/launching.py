@@ -29,7 +29,7 @@ def execute(context: Context, given: Given) -> int:
       --cwd DIR         Start there, instead of in the node's folder for files.
       -e, --env VAR     NAME=VALUE, or NAME to pass on the one here; may be repeated.
       --name NAME       A name of your own, shown in list.
-      --user USER       Run as this user of the node.
+      --user USER       Run as this user of the node, who must be let into DIR.
       --count N         So many copies on each node; each reads GODWIT_INDEX  [default: 1]
       -f, --follow      Show the output until the tasks have ended; Ctrl-C leaves them running.
       --wait            Block until they have ended, pass signals on, and exit as wait does.

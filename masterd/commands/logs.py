@@ -20,13 +20,15 @@ def logs(context: Context, given: Given) -> int:
     Usage: logs [options] TASK...
 
     Of several tasks, each line stands after the id of its task.  Following ends when the tasks
-    have ended; Ctrl-C ends it earlier, and the tasks go on.
+    have ended; Ctrl-C ends it earlier, and the tasks go on.  Where the oldest part of a log was
+    dropped (clientd --log-max), stderr says how many bytes are missing at that place.
 
     Options:
       -f, --follow      Go on with what is written from now on.
       -n, --lines N     The last N lines only.
       --since WHEN      What came since then: 10m (ago), 14:30, 2024-05-01T14:30.
-      --json            Each line as a JSON object {"task", "node", "line"}.
+      --json            Each line as a JSON object {"task", "node", "line"}; where bytes were
+                        dropped, one with "line": null and "dropped", their number.
       -h, --help        Show this.
 
     Examples:

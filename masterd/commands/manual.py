@@ -38,7 +38,8 @@ move, transfer, resolve
 moves       {"moves": [MOVE]}
 programs    {"programs": [{"name", "takes", "does", "nodes": [...]}]}
 events      {"events": [{"at", "level", "text", "node", "task"}]}
-logs        {"task", "node", "line"}                                      a line each
+logs        {"task", "node", "line"}; where bytes were dropped also "dropped"     a line each
+upgrade     {"nodes": [{"name", "release"}]}
 copy        {"copied": {"size", "files", "path", "warnings"}}
 remove      {"tasks": [TASK], "files": [...]}
 ```

@@ -192,6 +192,35 @@ def dereg(context: Context, given: Given) -> int:
     return 0
 
 
+def upgrade(context: Context, given: Given) -> int:
+    """Start the agents of nodes anew, with the code that is installed there now
+
+    Usage: upgrade [options] NODES
+
+    Tasks run on, and clientd's keeper with them; logs that are followed go on where they were.
+    A copy under way is cut.  Install the new version on the nodes first.
+
+    Options:
+      --json      As JSON: {"nodes"}, each with "name" and "release".
+      -h, --help  Show this.
+
+    Examples:
+      upgrade web7
+      upgrade @web[1-4]
+    """
+    status, nodes = 0, []
+    with context.master.stream(op.Upgrade(0, given["NODES"])) as answers:
+        for reply in answers:
+            if isinstance(reply, op.Progress):
+                context.note(reply.text)
+            elif isinstance(reply, op.Upgraded):
+                nodes = [asjson.fields(node) for node in reply.nodes]
+                status = asking.faults(context, reply.faults)
+                if given["--json"]:
+                    context.line(asjson.dumps({"nodes": nodes, **asjson.errors(reply.faults)}))
+    return status
+
+
 def progress(context: Context, request: op.Request) -> None:
     """Asks, and shows each line on the way.  Raises UsageError as the client does."""
     with context.master.stream(request) as answers:

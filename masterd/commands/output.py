@@ -26,14 +26,16 @@ class Sink(Protocol):
     """Where the output of tasks goes."""
 
     def take(self, task: str, data: bytes) -> None: ...
+    def skip(self, task: str, dropped: int) -> None: ...
     def end(self, task: str) -> None: ...
 
 
 class Lines:
     """Cuts each task's output into lines and shows them one by one."""
 
-    def __init__(self, show: Callable[[str, bytes], None]):
+    def __init__(self, show: Callable[[str, bytes], None], tell: Callable[[str, int], None]):
         self._show = show
+        self._tell = tell
         self._partial: dict[str, bytes] = {}
 
     def take(self, task: str, data: bytes) -> None:
@@ -46,6 +48,11 @@ class Lines:
             rest = rest[LINE_LIMIT:]
         if rest:
             self._partial[task] = rest
+
+    def skip(self, task: str, dropped: int) -> None:
+        """Tells of bytes that are no longer in the log."""
+        self.end(task)
+        self._tell(task, dropped)
 
     def end(self, task: str) -> None:
         """Shows what ``task`` wrote after its last newline."""
@@ -72,17 +79,28 @@ def prefixed(context: Context, labels: Mapping[str, str]) -> Lines:
         else:
             context.raw(prefix.encode() + line + b"\n")
 
-    return Lines(show)
+    return Lines(show, lambda task, dropped: tell_dropped(context, dropped, labels.get(task, task)))
 
 
 def objects(context: Context, nodes: Mapping[str, str]) -> Lines:
-    """Each line as {"task", "node", "line"}."""
+    """Each line as {"task", "node", "line"}; bytes that are gone as one with "dropped"."""
 
     def show(task: str, line: bytes) -> None:
         document = {"task": task, "node": nodes.get(task), "line": asjson.text(line)}
         context.line(asjson.dumps(document))
 
-    return Lines(show)
+    def tell(task: str, dropped: int) -> None:
+        document = {"task": task, "node": nodes.get(task), "line": None, "dropped": dropped}
+        context.line(asjson.dumps(document))
+
+    return Lines(show, tell)
+
+
+def tell_dropped(context: Context, dropped: int, label: str = "") -> None:
+    """On stderr, where it is no task's output, between what came before and what comes after."""
+    context.out.flush()
+    about = f" of {render.printable(label)}" if label else ""
+    context.note(f"[godwit: {dropped} bytes{about} dropped here]")
 
 
 class Plain:
@@ -99,6 +117,13 @@ class Plain:
             self._show(self._decoder.decode(data))
         else:
             self._context.raw(data)
+
+    def skip(self, task: str, dropped: int) -> None:
+        """Tells of bytes that are no longer in the log."""
+        self.end(task)
+        self._held = ""
+        self._decoder.reset()
+        tell_dropped(self._context, dropped)
 
     def end(self, task: str) -> None:
         """Shows what is left of a character cut short."""
@@ -125,6 +150,8 @@ class Flow:
 
     def take(self, reply: op.Output) -> None:
         """Writes it out; only then more may come."""
+        if reply.dropped:
+            self._sink.skip(reply.task, reply.dropped)
         self._sink.take(reply.task, reply.data)
         self._context.out.flush()
         owed = self._owed.get(reply.task, 0) + len(reply.data)

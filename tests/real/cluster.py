@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pexpect
 
@@ -119,10 +119,10 @@ class Cluster:
         self._log_began: dict[str, int] = {}
         self._names = tuple(nodes)
         self._options = tuple(options)
-        self._python = tuple(python)
+        self.python = tuple(python)
         self._listen = "127.0.0.1:0"
 
-    def __enter__(self) -> "Cluster":
+    def __enter__(self) -> Self:
         try:
             self.start_master()
             for name in self._names:
@@ -145,7 +145,7 @@ class Cluster:
     ) -> "subprocess.CompletedProcess[str]":
         """One run of the CLI."""
         return subprocess.run(
-            [*self._python, "masterd.cli", "--state", self.state, *args],
+            [*self.python, "masterd.cli", "--state", self.state, *args],
             input="" if input is None else input, capture_output=True, text=True,
             errors="surrogateescape", timeout=within_s, env=self.environment(),
         )
@@ -238,7 +238,7 @@ class Cluster:
         """Starts the master and waits until it answers; again on the port and state it had."""
         self.master = Daemon(
             [
-                *self._python, "masterd", "--headless", "--listen", self._listen,
+                *self.python, "masterd", "--headless", "--listen", self._listen,
                 "--state", self.state, "--logs", self.logs,
             ],
             self.top / "masterd.err", self.environment(),
@@ -254,7 +254,7 @@ class Cluster:
         self._log_began[name] = log.stat().st_size if log.exists() else 0
         self.nodes[name] = Daemon(
             [
-                *self._python, "clientd", "--name", name, "--master", self.address,
+                *self.python, "clientd", "--name", name, "--master", self.address,
                 "--token-file", self.token_file(),
                 "--state", str(self.top / name), "--logs", self.logs, *self._options, *options,
             ],
@@ -266,7 +266,7 @@ class Cluster:
         port = str(free_port())
         self.nodes[name] = daemon = Daemon(
             [
-                *self._python, "clientd", "--name", name, "--listen", f"127.0.0.1:{port}",
+                *self.python, "clientd", "--name", name, "--listen", f"127.0.0.1:{port}",
                 "--state", str(self.top / name), "--logs", self.logs, *options,
             ],
             self.top / f"{name}.err", self.environment(),
@@ -346,6 +346,14 @@ class Cluster:
         except GodwitError:
             return set()
         return up
+
+
+def policy(top: Path, text: str) -> str:
+    """A policy file for nodes, who are given it by --config."""
+    path = top / "clientd.toml"
+    path.write_text(text)
+    path.chmod(0o644)
+    return str(path)
 
 
 def free_port() -> int:

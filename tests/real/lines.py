@@ -28,6 +28,8 @@ class Line:
         self.link = socket.create_connection(
             split_address(address), PATIENCE_S, (source, 0) if source else None
         )
+        # Else the preface waits 40 ms to be acknowledged before TLS begins: tcp(7), Nagle.
+        self.link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self.link.sendall(preface)
             if tls is not None:

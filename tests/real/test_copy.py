@@ -12,16 +12,18 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.real.cluster import DEADLINE_S, PYTHON, Cluster, eventually
+from tests.real.cluster import DEADLINE_S, PYTHON, Cluster, eventually, policy
 
 BIG = 96 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Two nodes that call the master, and one that is called by it."""
-    with Cluster(tmp_path_factory.mktemp("three")) as cluster:
-        host, port = cluster.start_waiting_node("far")
+    """Two nodes that call the master, and one that is called by it; all paths are open."""
+    top = tmp_path_factory.mktemp("three")
+    options = ["--config", policy(top, '[files]\nroots = ["/"]\n')]
+    with Cluster(top, options=options) as cluster:
+        host, port = cluster.start_waiting_node("far", *options)
         code = cluster.code_file("far")
         done = cluster.godwit("register", "--code-file", code, host, port, "far")
         assert done.returncode == 0, done.stderr
@@ -214,7 +216,8 @@ def test_an_upload_goes_on_after_the_nodes_agent_was_killed(tmp_path: Path, big:
 def test_a_copy_between_nodes_goes_on_after_the_receiver_was_killed(
     tmp_path: Path, big: Path
 ) -> None:
-    with Cluster(tmp_path) as two:
+    options = ["--config", policy(tmp_path, f'[files]\nroots = ["{big.parent}"]\n')]
+    with Cluster(tmp_path, options=options) as two:
         folder = tmp_path / "node2" / "files"
         sender = two.agent("node1")
         with on_its_way(two, f"node1:{big}", "node2:big", folder, held=sender) as copy:

@@ -60,7 +60,9 @@ def test_lines_in_a_pipe_are_obeyed_and_nothing_is_left(tmp_path: Path) -> None:
 
 def test_its_daemons_log_in_its_scratch_folder_only(tmp_path: Path) -> None:
     done = demo(tmp_path, "--nodes", "1", lines="on node1 'ls ../../logs'\nexit\n")
-    assert done.stdout.split() == ["node1", "|", "masterd.log", "node1", "|", "node1"]
+    assert done.stdout.split() == [
+        "node1", "|", "audit.log", "node1", "|", "masterd.log", "node1", "|", "node1",
+    ]
 
 
 def test_the_end_of_the_input_ends_it(tmp_path: Path) -> None:

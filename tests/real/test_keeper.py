@@ -394,6 +394,20 @@ def state_of(pid: int | None) -> str:
     return process.state if process else ""
 
 
+def test_an_agent_that_asks_for_it_is_replaced_at_once_and_no_task_notices(
+    keeping: Keeping,
+) -> None:
+    task = keeping.start("sleep", "300")
+    before = keeping.agent.tasks[task]
+    for _ in range(4):  # deaths would have brought pauses by now
+        pid = keeping.agent.pid
+        keeping.agent.send(orders.Restart())
+        keeping.next_agent()
+        assert keeping.agent.pid != pid and keeping.agent.tasks[task] == before
+    told = keeping.daemon.text()
+    assert told.count("another to take its place") == 4 and "another starts in" not in told
+
+
 def test_a_paused_task_stands_still_and_goes_on(each_way: Keeping) -> None:
     task = each_way.start("sh", "-c", "trap 'echo got' TERM; while :; do echo; sleep 0.01; done")
     eventually(lambda: each_way.log(task).count(b"\n") > 2, "its loop")

@@ -154,6 +154,9 @@ class Cluster:
             case "reinstall":
                 node.power_cut()
                 node.kernel.reinstall()
+            case "master's disk":
+                self.disk.full = not self.disk.full
+                world.say("the master's disk is", "full" if self.disk.full else "not full")
             case "disk":
                 node.kernel.journal.full = not node.kernel.journal.full
 
@@ -198,6 +201,7 @@ class Cluster:
         world.say("--- calm")
         for name in list(self.net.apart):
             self.net.join(name)
+        self.disk.full = False
         self.start_master()
         for node in self.nodes.values():
             node.kernel.journal.full = False
@@ -225,7 +229,8 @@ class Cluster:
         left = {
             "orders": core.orders._pending, "launches": core.launches._waiting,
             "readings": core.follows._readings, "streams": core.follows._streams,
-            "waits": core.waits._waits, "copies": core.copies._copies,
+            "waits": core.waits._waits, "upgrades": core.upgrades._upgrades,
+            "confirms": core.confirms._waiting, "copies": core.copies._copies,
             "openings": core.nodes._opening, "registering": core.nodes._registering,
         }
         if any(left.values()):
@@ -273,6 +278,6 @@ def _odd(one: dict[str, object], other: dict[str, object]) -> str:
 
 _TABLE = {
     "cut": 25, "part": 15, "kill master": 10, "kill agent": 10, "kill keeper": 8, "power": 4,
-    "stop": 20, "disk": 6, "reinstall": 2,
+    "stop": 20, "disk": 6, "reinstall": 2, "master's disk": 6,
 }
 _MISFORTUNES, _SHARES = list(_TABLE), list(_TABLE.values())

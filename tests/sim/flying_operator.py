@@ -68,9 +68,7 @@ def resolve(world: World, flight: Flight) -> None:
         # What is given up at the source may be all that there was.
         world.tasks[move.task].excused |= side == "destination"
         world.tasks[move.task].again = True
-    elif record is None or record.part is not Part.LOST or move.state is State.RAN:
-        return
-    elif move.task not in source.ledger.tasks:
+    elif record is None or record.part is not Part.LOST or move.state is State.RAN or move.task not in source.ledger.tasks:
         return
     else:
         side = "source"

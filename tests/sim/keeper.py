@@ -259,6 +259,8 @@ class Keeper(Process):
                 self._each(number, tasks, self._end, wait=True, then=self._drop)
             case orders.Measure():
                 self.news.word(orders.Measured(Usage(utime_s=1.0)))
+            case orders.Restart():
+                self.node.kill_agent()
             case orders.Stop(_, reason):
                 self._stop(reason)
 

@@ -11,6 +11,7 @@ from godwit.wire import frames, messages, operations
 from godwit.wire.session import Session
 from masterd import actions as do
 from masterd import events as on
+from masterd.backlog import Backlog
 from masterd.core import Chance, Identity, Master
 from masterd.registry import Node
 from tests.sim.net import End
@@ -43,6 +44,8 @@ class Disk:
     nodes: dict[str, do.KeepNode] = field(default_factory=dict)
     leaves: dict[str, tuple[str, ...]] = field(default_factory=dict)
     tasks: dict[str, tuple[str, Task]] = field(default_factory=dict)
+    #: There is no room.
+    full: bool = False
 
     def apply(self, record: Record) -> None:
         match record:
@@ -75,7 +78,8 @@ class MasterProcess(Process):
         self.operators: dict[int, End] = {}
         self._bulks: dict[int, Side] = {}
         self._numbers = 0
-        self._queue: list[Record | Callable[[], None]] = []
+        self._queue: list[Record | Callable[[str], None]] = []
+        self._unwritten = Backlog()
         self._writing = False
         self._ticks = Ticks(self, lambda: self.handle(on.Tick()))
         self.core = self._new_core()
@@ -112,10 +116,8 @@ class MasterProcess(Process):
         """kill -9: of what was being written, all or nothing is there."""
         self.world.say("the master is killed")
         self.alive = False
-        if self._writing and self.world.likely(0.5):
-            for item in self._batch:
-                if not callable(item):
-                    self.disk.apply(item)
+        if self._writing and not self.disk.full and self.world.likely(0.5):
+            self._store(self._batch)
         self.cluster.net.gone(self, silently=False)
         for end in list(self.operators.values()):
             end.close("the master died")
@@ -177,7 +179,7 @@ class MasterProcess(Process):
 
     # ---- the store -------------------------------------------------------------------------
 
-    def _put(self, item: Record | Callable[[], None]) -> None:
+    def _put(self, item: Record | Callable[[str], None]) -> None:
         self._queue.append(item)
         if not self._writing:
             self._write()
@@ -190,14 +192,30 @@ class MasterProcess(Process):
 
     def _written(self) -> None:
         batch, self._writing = self._batch, False
-        for item in batch:
-            if not callable(item):
-                self.disk.apply(item)
+        trouble = self._store(batch)
         for item in batch:
             if callable(item):
-                self.later(0, item)
+                self.later(0, item, trouble)
         if self._queue:
             self._write()
+        elif trouble:
+            self.later(1.0, self._retry)
+
+    def _retry(self) -> None:
+        if not self._writing:
+            self._write()
+
+    def _store(self, batch: list[Record | Callable[[str], None]]) -> str:
+        """Writes the batch and what waited; why it could not, if so."""
+        for item in batch:
+            if not callable(item):
+                self._unwritten.add(item)
+        if self._unwritten and self.disk.full:
+            return "disk is full"
+        for record in self._unwritten:
+            self.disk.apply(record)
+        self._unwritten.clear()
+        return ""
 
     # ---- actions out -----------------------------------------------------------------------
 
@@ -205,9 +223,15 @@ class MasterProcess(Process):
         for index, action in enumerate(actions):
             if isinstance(action, do.Commit):
                 rest = actions[index + 1:]
-                self._put(partial(self._perform, rest))
+                self._put(partial(self._committed, rest))
                 return
             self._do(action)
+
+    def _committed(self, rest: list[do.Action], trouble: str) -> None:
+        self._perform(rest)
+
+    def _confirmed(self, number: int, trouble: str) -> None:
+        self.handle(on.Unrecorded(number, trouble) if trouble else on.Recorded(number))
 
     def _do(self, action: do.Action) -> None:
         match action:
@@ -250,6 +274,8 @@ class MasterProcess(Process):
                 self._bulks.pop(number).end("cut")
             case do.Stop():
                 pass
+            case do.Confirm(number):
+                self._put(partial(self._confirmed, number))
             case do.Commit():
                 raise AssertionError("a Commit is performed by _perform")
             case _:

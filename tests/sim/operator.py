@@ -133,6 +133,8 @@ class Operator(Process):
                     self.cancel(dice.choice(list(self.pending)))
             case "leave":
                 self.leave()
+            case "upgrade":
+                self.ask(op.Upgrade(number, nodes))
             case "deregister":
                 self.ask(op.Deregister(number, one))
 
@@ -242,5 +244,6 @@ class Operator(Process):
 _TABLE = {
     "execute": 30, "list": 8, "signal": 8, "kill": 3, "pause": 5, "forget": 5, "wait": 12,
     "logs": 25, "usage": 2, "copy": 4, "erase": 1, "cancel": 8, "leave": 2, "deregister": 1,
+    "upgrade": 2,
 }
 _WISHES, _WEIGHTS = list(_TABLE), list(_TABLE.values())

@@ -1,0 +1,53 @@
+"""What every launch passes before it is taken: is it well-formed, and does this node allow it?
+
+The agent reads what comes from the network; nothing that it says is believed here.
+"""
+
+import os
+import pwd
+from dataclasses import dataclass
+
+from clientd.keeper import environment, forked
+from clientd.keeper.policy import CODE, Policy
+from clientd.within import may_reach
+from godwit.errors import TaskError
+from godwit.task.record import Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One node's."""
+
+    policy: Policy
+    #: The node's folder for files.
+    files: bytes
+    #: Name of the user that we run as.
+    me: str
+    #: The agent's user, when that is another than ours.
+    agent: pwd.struct_passwd | None = None
+
+    def objection(self, spec: Spec, occupied: int) -> TaskError | None:
+        """Why this launch is not taken while so many tasks have a process; None: it is."""
+        try:
+            environment.check(spec)
+            self._check_user(spec.user)
+        except TaskError as err:
+            return err
+        words = environment.words(spec)
+        return (
+            self.policy.objection(spec, words, self.me, self._may_reach)
+            or self.policy.full(occupied)
+        )
+
+    def _check_user(self, name: str) -> None:
+        """Raises TaskError."""
+        if not name:
+            return
+        user = forked.find_user(name)
+        if self.agent and user.pw_uid == self.agent.pw_uid:
+            raise TaskError(
+                CODE, f"{name} is the user of this node's agent, which a task could then take over"
+            )
+
+    def _may_reach(self, path: bytes) -> bool:
+        return may_reach(tuple(map(os.fsencode, self.policy.roots)), self.files, path)
