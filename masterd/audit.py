@@ -18,11 +18,11 @@ from godwit.wire import operations as op
 #: Requests that change nothing.
 LOOKS = (
     op.Attach, op.ListNodes, op.ListTasks, op.FollowLogs, op.Took, op.Cancel, op.AwaitTasks,
-    op.MeasureUsage, op.History,
+    op.MeasureUsage, op.History, op.ListMoves, op.ListPrograms,
 )
 #: What may be shown of the others: names of fields.
 DETAILS: dict[type[op.Request], tuple[str, ...]] = {
-    op.Execute: ("nodes", "argv", "shell", "cwd", "name", "user", "count", "oneoff"),
+    op.Execute: ("nodes", "argv", "shell", "cwd", "name", "user", "count", "oneoff", "kind"),
     op.SignalTasks: ("tasks", "number", "whole"),
     op.PauseTasks: ("tasks", "resume"),
     op.ForgetTasks: ("tasks",),
@@ -33,6 +33,8 @@ DETAILS: dict[type[op.Request], tuple[str, ...]] = {
     op.StopMaster: ("deregister",),
     op.MakeToken: ("uses", "ttl_s", "node"),
     op.Revoke: ("node",),
+    op.MoveTask: ("task", "target", "source", "on_unknown"),
+    op.ResolveMove: ("move", "side"),
     op.Upgrade: ("nodes",),
 }
 #: Characters of one text, and entries of one list, that a line holds.

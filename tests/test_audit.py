@@ -18,7 +18,10 @@ TASK = op.TaskView("web1", Task(Spec("t1234567", (b"true",))))
 CHANGES: list[tuple[op.Request, dict[str, object]]] = [
     (op.Execute(7, "all", (b"sleep", b"60"), user="web", cwd=b"/x", env={b"PW": SECRET.encode()}),
      {"nodes": "all", "argv": ["sleep", "60"], "user": "web", "cwd": "/x", "count": 1,
-      "env": ["PW"]}),
+      "kind": "shell", "env": ["PW"]}),
+    (op.MoveTask(7, "t1", "web2", "web1", "resume"),
+     {"task": "t1", "target": "web2", "source": "web1", "on_unknown": "resume"}),
+    (op.ResolveMove(7, "m1", "source"), {"move": "m1", "side": "source"}),
     (op.SignalTasks(7, ("t1",), 9, whole=True), {"tasks": ["t1"], "number": 9, "whole": True}),
     (op.PauseTasks(7, ("t1",), resume=True), {"tasks": ["t1"], "resume": True}),
     (op.ForgetTasks(7, ("t1", "t2")), {"tasks": ["t1", "t2"]}),

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from godwit.errors import FrameError, MessageError
-from godwit.task.record import Spec, Usage
+from godwit.task.record import Spec, Task, Usage
 from godwit.wire import joining, messages, operations
 from godwit.wire import messages as wire
 from godwit.wire.frames import CONTROL_LIMIT, OPENING_LIMIT, encode
@@ -60,6 +60,10 @@ TABLE: list[tuple[wire.Message, set[str]]] = [
     (wire.Heard(), {MASTER}),
     (wire.Renewed(b"c"), {MASTER}),
     (wire.Upgrade(1), {MASTER}),
+    (wire.Standing("m", "t", 1, "frozen"), {NODE}),
+    (wire.Reserve("m", Task(Spec("t", (b"P",))), 2, "k", ()), {MASTER}),
+    (wire.Freeze("m", "t", 1, "h:1", "k", ()), {MASTER}),
+    (wire.Verdict("m", "t", 1, "abort"), {MASTER}),
     (wire.Chunk(1, 0, b"d"), {NODE_STREAM}),
     (wire.Ended(1, 0), {NODE_STREAM}),
     (wire.Credit(1, 1), {MASTER_STREAM}),

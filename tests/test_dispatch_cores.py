@@ -26,11 +26,16 @@ ORDERS: list[orders.Order] = [
     orders.Start((Spec("t1234567", (b"true",)),)), orders.Signal(1, ("t",), 9),
     orders.Pause(1, ("t",)), orders.Forget(1, ("t",)), orders.Measure(), orders.Stop(),
     orders.Say("info", "x"), orders.Settled("x"), orders.Restart(),
+    orders.Reserve("m", Task(Spec("t1234567", (b"P",))), 2), orders.Freeze("m", "t1234567", 1),
+    orders.Landed("m", 1, "d"), orders.Cut("m", "c", "t"),
+    orders.Verdict("m", "t1234567", 1, "abort"),
 ]
 WORDS: list[orders.Word] = [
     orders.Facts("n", "/s", "/l", "b"), orders.Known(()), orders.Changed(()),
     orders.Rejected("t", "c", "t"), orders.Forgotten(("t",)), orders.Acted(1),
     orders.Measured(Usage()), orders.Stopping("r"),
+    orders.Standing("m", "t", 1, "frozen"), orders.Landing("m", "l", "i"),
+    orders.Shipping("m", "l", "i", 1, 1),
 ]
 #: A node's first word is the one thing that leads anywhere.
 NOT_A_HELLO = [message for message, _ in TABLE if not isinstance(message, wire.Hello)]
@@ -192,7 +197,7 @@ def test_a_masters_message_is_an_order_only_where_the_two_say_the_same() -> None
             continue
         passed.add(type(message).__name__)
     # Tags they share; the agent makes each order anew from what it has read.
-    assert passed <= {"Signal", "Pause", "Forget", "Measure"}
+    assert passed <= {"Signal", "Pause", "Forget", "Measure", "Reserve", "Freeze", "Verdict"}
 
 
 @pytest.mark.parametrize("payload", [

@@ -58,6 +58,7 @@ PURE = [
     "masterd.copies",
     "masterd.moves.core",
     "masterd.moves.flight",
+    "masterd.moves.found",
     "masterd.moves.table",
     "masterd.nodes",
     "masterd.confirms",

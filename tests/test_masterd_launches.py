@@ -285,7 +285,7 @@ def test_a_python_task_goes_out_with_its_source_which_is_kept_first() -> None:
     node = world.node()
     world.ask(op.Execute(5, "n1", (b"t.py:T", b"1"), kind="python", source=SOURCE))
     assert [type(action) for action in world.last] == [
-        do.KeepTask, do.KeepSource, do.Commit, do.Send
+        do.KeepTask, do.KeepSource, do.Confirm, do.Send
     ]
     assert world.last[1] == do.KeepSource(DIGEST, SOURCE)
     (sent,) = world.sends(m.Launch)

@@ -38,12 +38,12 @@ REQUESTS: list[tuple[op.Request, dict[str, object]]] = [
     (op.StopMaster(1, deregister=True), {"deregister": True}),
     (op.MakeToken(1, 2, 60.0, "n1"), {"uses": 2, "ttl_s": 60.0, "node": "n1"}),
     (op.Revoke(1, "n1"), {"node": "n1"}),
+    (op.Upgrade(1, "@a,b"), {"nodes": "@a,b"}),
     (op.MoveTask(1, "a", "n2", "n1", "resume"),
      {"task": "a", "target": "n2", "source": "n1", "on_unknown": "resume"}),
     (op.ListMoves(1, "a", 5), {"about": "a", "limit": 5}),
     (op.ResolveMove(1, "m1", "source"), {"move": "m1", "side": "source"}),
     (op.ListPrograms(1, "n1"), {"nodes": "n1"}),
-    (op.Upgrade(1, "@a,b"), {"nodes": "@a,b"}),
 ]
 REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
     (op.Attached(1, "m", "h:1", "0", 5, "/s"),
@@ -68,14 +68,14 @@ REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
      {"code": "code", "message": "no", "exit_status": 2}),
     (op.Notice(1, EVENT), {"event": LINE}),
     (op.TokenMade(1, "gw1"), {"token": "gw1"}),
+    (op.Upgraded(1, (op.Restarted("n1", "godwit 1"),), (op.Fault("n2", "unreachable", "no"),)),
+     {"nodes": [{"name": "n1", "release": "godwit 1"}],
+      "faults": [{"about": "n2", "code": "unreachable", "message": "no"}]}),
     (op.Moves(1, (op.MoveView("m1", "a", "n1", "n2", "python", "done", phases_ms={"wire": 1.5}),)),
      {"moves": [{"id": "m1", "task": "a", "source": "n1", "target": "n2", "kind": "python",
                  "result": "done", "phases_ms": {"wire": 1.5}}]}),
     (op.Programs(1, (op.NodePrograms("n1", {"P": "does"}),)),
      {"nodes": [{"name": "n1", "programs": {"P": "does"}}]}),
-    (op.Upgraded(1, (op.Restarted("n1", "godwit 1"),), (op.Fault("n2", "unreachable", "no"),)),
-     {"nodes": [{"name": "n1", "release": "godwit 1"}],
-      "faults": [{"about": "n2", "code": "unreachable", "message": "no"}]}),
 ]
 
 

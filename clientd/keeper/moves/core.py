@@ -6,7 +6,7 @@ verdict waits for a copy to be loaded.  Every answer to the agent repeats what i
 an order may come late or twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -17,6 +17,7 @@ from clientd.keeper.moves import actions as do
 from clientd.keeper.moves.table import Cause, Part, advance
 from clientd.keeper.records import Ledger, Moved
 from godwit.task.lifecycle import Status
+from godwit.task.record import Task
 
 GONE = "it was about to run, or ran, when clientd or its machine stopped"
 
@@ -50,8 +51,13 @@ class Copy:
 class Moves:
     """The core.  ``handle`` is its only way in."""
 
-    def __init__(self, ledger: Ledger, boot: str, images: str):
-        """``images``: the folder of the images, each called by its move."""
+    def __init__(
+        self, ledger: Ledger, boot: str, images: str,
+        objects: Callable[[Task], tuple[str, str] | None] = lambda task: None,
+    ):
+        """``images``: the folder of the images, each called by its move.  ``objects``: why this
+        node does not take a task, as a code and a text, if so."""
+        self._objects = objects
         self._ledger = ledger
         self._boot = boot
         self._images = images
@@ -148,7 +154,7 @@ class Moves:
             return "exists", f"a task {task.id} is here already"
         if order.epoch <= self._ledger.epochs.get(task.id, 0):
             return "epoch", f"{task.id} was here under a later epoch than {order.epoch}"
-        return None
+        return self._objects(task)
 
     def _warm(self, move: str, log: str) -> Iterator[do.Action]:
         record, copy = self._ledger.moves[move], self._copy(move)

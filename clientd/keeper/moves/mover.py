@@ -35,7 +35,10 @@ class Mover:
         self._watch = watch
         self._births = births
         self._images = Images(births.agent)
-        self._core = Moves(tools.register.ledger, tools.boot, self._images.folder)
+        self._gate = tools.gate
+        self._core = Moves(
+            tools.register.ledger, tools.boot, self._images.folder, self._objects
+        )
         self._boot = tools.boot
         self._pickled = Pickled(tools, watch, births, self._images, self.handle)
         self._ways: dict[str, Way] = {"python": self._pickled}
@@ -44,6 +47,11 @@ class Mover:
         self.standings = self._core.standings
         #: What runners say.
         self.told = self._pickled.told
+
+    def _objects(self, task: Task) -> tuple[str, str] | None:
+        """What this node's policy has against a task that may come."""
+        err = self._gate.objection(task.spec, len(self._watch.roots))
+        return (err.code, str(err)) if err else None
 
     # ---- events ----------------------------------------------------------------------------
 
