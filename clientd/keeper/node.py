@@ -5,6 +5,7 @@ import os
 from zlib import crc32
 
 from clientd.keeper import processes
+from clientd.keeper.apart import Apart
 from clientd.keeper.birth import Born, settle_memory
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.containment import Containment
@@ -93,6 +94,14 @@ def contain(settings: Settings) -> tuple[Cgroups | None, str]:
         return None, str(err)
 
 
+def set_apart() -> tuple[Apart | None, str]:
+    """What gives tasks a pid namespace; or none, and why."""
+    try:
+        return Apart(), ""
+    except StartError as err:
+        return None, str(err)
+
+
 def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     journal = Journal(os.path.join(settings.state, "journal"))
     ledger = recall(journal, log)
@@ -100,13 +109,14 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     if cgroups:
         ledger.apply(based := Based(cgroups.base))
         journal.append(based)
-    facts = facts_of(settings, without)
+    apart, not_apart = set_apart()
+    facts = facts_of(settings, without, not_apart)
     place = Place(
         settings.name, mark_of(settings.state), os.path.join(settings.logs, settings.name), files,
         born.files, born.own_files,
     )
     containment, register = Containment(cgroups, place.mark), Register(journal, ledger, log)
-    tools = Tools(Loop(), register, Spawner(place), containment, facts.boot, {})
+    tools = Tools(Loop(), register, Spawner(place, apart), containment, facts.boot, {})
     say_hello(settings, facts, log)
     os.chdir("/")  # what we are in cannot be unmounted
     tasks = Tasks(tools)
@@ -115,6 +125,8 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     settle_memory()
     Keeper(tools, tasks, facts, born).run()
     journal.close()
+    if apart:
+        apart.close()
     containment.close()
     log("info", "stopped")
 
@@ -133,8 +145,8 @@ def recall(journal: Journal, log: Log) -> Ledger:
     return ledger
 
 
-def facts_of(settings: Settings, uncontained: str) -> Facts:
-    """What this node is, can and lacks."""
+def facts_of(settings: Settings, uncontained: str, not_apart: str) -> Facts:
+    """What this node is, can and lacks; why it cannot, where that is not empty."""
     is_root = os.geteuid() == 0
     lacks: dict[str, str] = {}
     if uncontained:
@@ -142,13 +154,18 @@ def facts_of(settings: Settings, uncontained: str) -> Facts:
             f"{uncontained}; what leaves a task's session, clears its environment and outlives "
             "its parent escapes sKill"
         )
+    if not_apart:
+        lacks["apart"] = f"{not_apart}; every task is started as with --plain"
     if not is_root:
         lacks["users"] = "clientd does not run as root: every task runs as its user"
     return Facts(
         name=settings.name, state=settings.state, logs=settings.logs, boot=processes.boot_id(),
         master=settings.master, listen=settings.listen, orphans_kill_s=settings.orphans_kill_s,
         token_file=settings.token_file,
-        can=("shell", *(() if uncontained else ("contain",)), *(("users",) if is_root else ())),
+        can=(
+            "shell", *(() if uncontained else ("contain",)), *(() if not_apart else ("apart",)),
+            *(("users",) if is_root else ()),
+        ),
         lacks=lacks,
     )
 
