@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from collections.abc import Callable
 from zlib import crc32
 
 from clientd.keeper import processes
@@ -9,10 +10,12 @@ from clientd.keeper.apart import Apart
 from clientd.keeper.birth import Born, settle_memory
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.containment import Containment
+from clientd.keeper.errands import Errands
 from clientd.keeper.journal import Journal
 from clientd.keeper.keeper import Keeper
 from clientd.keeper.loop import Loop
 from clientd.keeper.orders import Facts
+from clientd.keeper.probing import Probing
 from clientd.keeper.records import Based, Ledger
 from clientd.keeper.register import Register
 from clientd.keeper.settings import Settings
@@ -116,14 +119,19 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
         born.files, born.own_files,
     )
     containment, register = Containment(cgroups, place.mark), Register(journal, ledger, log)
-    tools = Tools(Loop(), register, Spawner(place, apart), containment, facts.boot, {})
+    loop, others = Loop(), dict[int, Callable[[], None]]()
+    errands = Errands(loop, others)
+    tools = Tools(loop, register, Spawner(place, apart), containment, facts.boot, others, errands)
     say_hello(settings, facts, log)
     os.chdir("/")  # what we are in cannot be unmounted
     tasks = Tasks(tools)
     tasks.adopt(containment.survey(ledger.bases))
     register.compact()
     settle_memory()
-    Keeper(tools, tasks, facts, born).run()
+    keeper = Keeper(tools, tasks, facts, born)
+    Probing(errands, os.path.join(settings.state, "criu.json"), keeper.looked_for_criu).start()
+    keeper.run()
+    errands.close()
     journal.close()
     if apart:
         apart.close()

@@ -79,6 +79,13 @@ class Facts(Word, frozen=True, tag="Facts"):
     token_file: str = ""
 
 
+class Able(Word, frozen=True, tag="Able"):
+    """Another ``can`` and ``lacks`` than the Facts had."""
+
+    can: tuple[str, ...]
+    lacks: dict[str, str] = {}
+
+
 class Known(Word, frozen=True, tag="Known"):
     """All tasks, in as many words as it takes; ``last`` ends it."""
 
@@ -124,7 +131,7 @@ class Stopping(Word, frozen=True, tag="Stopping"):
 
 
 Orders = Start | Signal | Pause | Forget | Measure | Stop
-Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping
+Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Able
 
 _encoder = msgspec.msgpack.Encoder()
 _orders: msgspec.msgpack.Decoder[Orders] = msgspec.msgpack.Decoder(Orders)
