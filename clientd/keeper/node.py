@@ -22,7 +22,7 @@ from clientd.keeper.settings import Settings
 from clientd.keeper.spawn import Place, Spawner
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
-from godwit import __version__
+from godwit import __version__, places
 from godwit.errors import StartError
 from godwit.log import Level, Log
 
@@ -129,7 +129,9 @@ def _run(settings: Settings, born: Born, log: Log, files: bytes) -> None:
     register.compact()
     settle_memory()
     keeper = Keeper(tools, tasks, facts, born)
-    Probing(errands, os.path.join(settings.state, "criu.json"), keeper.looked_for_criu).start()
+    # One answer for all nodes of a machine.
+    cache = os.path.join(places.state_home(), "criu.json")
+    Probing(errands, cache, keeper.looked_for_criu).start()
     keeper.run()
     errands.close()
     journal.close()
