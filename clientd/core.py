@@ -231,6 +231,10 @@ class Agent:
                 self.facts = word
                 self.moves.boot = word.boot
                 self.orphan_since = now
+            case orders.Able(can, lacks):
+                assert self.facts is not None
+                self.facts = replace(self.facts, can=can, lacks=lacks)
+                yield from self._to_master(wire.Able(can, lacks))
             case orders.Known(tasks, last):
                 self.tasks.update((task.id, task) for task in tasks)
                 if last:

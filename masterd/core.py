@@ -261,6 +261,8 @@ class Master:
                 yield from self.admission.renew(node, request, self._now)
             case wire.Standing():
                 yield from self.moves.said(node, message)
+            case wire.Able(can, lacks):
+                node.can, node.lacks = can, dict(lacks)
             case wire.Leaving():
                 yield from self.nodes.leaving(node, message, self._now, self._wall)
 

@@ -132,7 +132,7 @@ class Launches:
         return Spec(
             task="", argv=request.argv, shell=request.shell, kind=request.kind, home=node.name,
             name=request.name, cwd=request.cwd, env=request.env, user=request.user,
-            digest=digest, oneoff=request.oneoff, asked_at=wall,
+            digest=digest, oneoff=request.oneoff, asked_at=wall, contained=request.contained,
         )
 
     def _fresh_id(self) -> str:

@@ -87,7 +87,8 @@ def test_no_program_is_a_misuse(master: Scripted, answers: tuple[str, ...]) -> N
 
 def test_programs_are_listed_with_their_nodes(master: Scripted, desk: Desk) -> None:
     master.says(op.ListPrograms, op.Programs(0, (
-        op.NodePrograms("node1", ABOUT), op.NodePrograms("node2", {"Factorial": ABOUT["Factorial"]}),
+        op.NodePrograms("node1", ABOUT),
+        op.NodePrograms("node2", {"Factorial": ABOUT["Factorial"]}),
     )))
     assert desk.run("programs") == 0
     assert desk.said == [

@@ -3,21 +3,25 @@
 import fcntl
 import os
 import pwd
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from zlib import crc32
 
 from clientd.keeper import agents, processes
+from clientd.keeper.apart import Apart
 from clientd.keeper.birth import Born, settle_memory
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.containment import Containment
 from clientd.keeper.demotion import find_agent_user, give_log, hand_over, try_out
+from clientd.keeper.errands import Errands
 from clientd.keeper.gate import Gate
 from clientd.keeper.journal import Journal
 from clientd.keeper.keeper import Keeper
 from clientd.keeper.loop import Loop
 from clientd.keeper.orders import Facts
 from clientd.keeper.policyfile import NAME, read_file
+from clientd.keeper.probing import Probing
 from clientd.keeper.records import Based, Ledger
 from clientd.keeper.register import Register
 from clientd.keeper.settings import Settings, orphans_kill_s
@@ -25,7 +29,7 @@ from clientd.keeper.spawn import Place, Spawner, myself
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
 from clientd.keeper.trim import Trimmer, objection
-from godwit import __version__
+from godwit import __version__, places
 from godwit.errors import StartError, UsageError
 from godwit.log import Level, Log
 from godwit.programs import PROGRAMS
@@ -125,6 +129,14 @@ def contain(settings: Settings) -> tuple[Cgroups | None, str]:
         return None, str(err)
 
 
+def set_apart() -> tuple[Apart | None, str]:
+    """What gives tasks a pid namespace; or none, and why."""
+    try:
+        return Apart(), ""
+    except StartError as err:
+        return None, str(err)
+
+
 def _run(
     settings: Settings, born: Born, level: Level, files: bytes, agent: pwd.struct_passwd | None
 ) -> None:
@@ -135,7 +147,8 @@ def _run(
     if cgroups:
         ledger.apply(based := Based(cgroups.base))
         journal.append(based)
-    facts = facts_of(settings, without, level)
+    apart, not_apart = set_apart()
+    facts = facts_of(settings, without, not_apart, level)
     place = Place(
         settings.name, mark_of(settings.state), os.path.join(settings.logs, settings.name), files,
         born.files, born.own_files, agent.pw_gid if agent else -1,
@@ -144,7 +157,11 @@ def _run(
         admit_agent(settings, agent, ledger)
     containment, register = Containment(cgroups, place.mark), Register(journal, ledger, log)
     gate = Gate(settings.policy, files, myself()[0], agent)
-    tools = Tools(Loop(), register, Spawner(place), containment, gate, facts.boot, {})
+    loop, others = Loop(), dict[int, Callable[[], None]]()
+    errands = Errands(loop, others)
+    tools = Tools(
+        loop, register, Spawner(place, apart), containment, gate, facts.boot, others, errands
+    )
     say_hello(settings, facts, log)
     os.chdir("/")  # what we are in cannot be unmounted
     tasks = Tasks(tools)
@@ -153,9 +170,16 @@ def _run(
     settle_memory()
     if settings.log_max:
         Trimmer(tools.loop, register, settings.log_max, tasks.occupied).look()
-    Keeper(tools, tasks, facts, born).run()
+    keeper = Keeper(tools, tasks, facts, born)
+    # One answer for all nodes of a machine.
+    cache = os.path.join(places.state_home(), "criu.json")
+    Probing(errands, cache, keeper.looked_for_criu).start()
+    keeper.run()
+    errands.close()
     tasks.births.close()
     journal.close()
+    if apart:
+        apart.close()
     containment.close()
     log("info", "stopped")
 
@@ -185,8 +209,8 @@ def recall(journal: Journal, log: Log) -> Ledger:
     return ledger
 
 
-def facts_of(settings: Settings, uncontained: str, level: Level) -> Facts:
-    """What this node is, can and lacks."""
+def facts_of(settings: Settings, uncontained: str, not_apart: str, level: Level) -> Facts:
+    """What this node is, can and lacks; why it cannot, where that is not empty."""
     is_root = os.geteuid() == 0
     lacks: dict[str, str] = {}
     if uncontained:
@@ -194,6 +218,8 @@ def facts_of(settings: Settings, uncontained: str, level: Level) -> Facts:
             f"{uncontained}; what leaves a task's session, clears its environment and outlives "
             "its parent escapes sKill"
         )
+    if not_apart:
+        lacks["apart"] = f"{not_apart}; every task is started as with --plain"
     if not is_root:
         lacks["users"] = "clientd does not run as root: every task runs as its user"
     if settings.log_max and (why := objection(os.path.join(settings.logs, settings.name))):
@@ -202,7 +228,7 @@ def facts_of(settings: Settings, uncontained: str, level: Level) -> Facts:
     lacks |= policy.lacks()
     can = {
         "shell": policy.templates is None, "python": policy.templates is None,
-        "contain": not uncontained, "users": is_root,
+        "contain": not uncontained, "apart": not not_apart, "users": is_root,
         "policy": bool(policy.path),
     }
     return Facts(

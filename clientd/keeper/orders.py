@@ -166,6 +166,13 @@ class Facts(Word, frozen=True, tag="Facts"):
     stderr: Level = "info"
 
 
+class Able(Word, frozen=True, tag="Able"):
+    """Another ``can`` and ``lacks`` than the Facts had."""
+
+    can: tuple[str, ...]
+    lacks: dict[str, str] = {}
+
+
 class Known(Word, frozen=True, tag="Known"):
     """All tasks, in as many words as it takes; ``last`` ends it."""
 
@@ -255,7 +262,7 @@ Orders = (
 )
 Words = (
     Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Standing
-    | Landing | Shipping
+    | Landing | Shipping | Able
 )
 
 _encoder = msgspec.msgpack.Encoder()

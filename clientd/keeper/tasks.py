@@ -16,6 +16,7 @@ from clientd.keeper.adoption import (
     left_text,
     unrecorded,
 )
+from clientd.keeper.apart import init_of
 from clientd.keeper.births import Births
 from clientd.keeper.endings import Endings
 from clientd.keeper.launches import Launches
@@ -112,6 +113,7 @@ class Tasks:
                 self._register.note(Noted(task, ""), task)
 
     def _kill(self, task: str) -> None:
+        self._watch.kill_init(task)
         self._containment.kill(self._register.tasks[task], task in self._watch.roots)
 
     def _is_gone(self, task: str) -> bool:
@@ -272,7 +274,8 @@ class Tasks:
         if known.status.alive and known.pid:
             self._left.discard(task)
             try:
-                self._watch.add(Root(task, known.pid, known.start_ticks, False))
+                init = init_of(known.pid)
+                self._watch.add(Root(task, known.pid, known.start_ticks, False, init=init))
             except OSError:
                 self._register.note(Stepped(task, Cause.LOST, UNWATCHED, time.time()))
         self._register.told_status(task)
