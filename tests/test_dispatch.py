@@ -60,6 +60,7 @@ TABLE: list[tuple[wire.Message, set[str]]] = [
     (wire.Heard(), {MASTER}),
     (wire.Renewed(b"c"), {MASTER}),
     (wire.Upgrade(1), {MASTER}),
+    (wire.Able(("shell",)), {NODE}),
     (wire.Standing("m", "t", 1, "frozen"), {NODE}),
     (wire.Reserve("m", Task(Spec("t", (b"P",))), 2, "k", ()), {MASTER}),
     (wire.Freeze("m", "t", 1, "h:1", "k", ()), {MASTER}),

@@ -34,7 +34,7 @@ WORDS: list[orders.Word] = [
     orders.Facts("n", "/s", "/l", "b"), orders.Known(()), orders.Changed(()),
     orders.Rejected("t", "c", "t"), orders.Forgotten(("t",)), orders.Acted(1),
     orders.Measured(Usage()), orders.Stopping("r"),
-    orders.Standing("m", "t", 1, "frozen"), orders.Landing("m", "l", "i"),
+    orders.Able(("shell",)), orders.Standing("m", "t", 1, "frozen"), orders.Landing("m", "l", "i"),
     orders.Shipping("m", "l", "i", 1, 1),
 ]
 #: A node's first word is the one thing that leads anywhere.
