@@ -89,7 +89,7 @@ class Moves:
                 continue
             if move.state is State.INTENT:
                 move = replace(
-                    move, state=advance(move.state, Cause.RESTARTED), code="restarted",
+                    move, state=advance(move.state, Cause.RESTARTED), code=found.RESTARTED,
                     reason="the master was started again before it was decided",
                 )
             flight = Flight(move, due=now, freezing=True)
@@ -336,6 +336,8 @@ class Moves:
             yield from self._tell_verdict(flight, move.target if flight.frozen else move.source)
             return
         match found.follows(move, node.name, standing, flight.frozen is not None):
+            case found.Next("held") if self._is_elsewhere(move):
+                yield from self._abort(flight, move.code, move.reason, (move.target,))
             case found.Next("held", reason=reason):
                 yield from self._hold(flight, reason)
             case found.Next("aborted", owing):
@@ -363,6 +365,22 @@ class Moves:
         yield from self._placed(flight)
         if taken.settled:
             yield from self._close(flight)
+
+    def _is_elsewhere(self, move: Move) -> bool:
+        """A third node has the task by a move that came later: this record is an older one."""
+        node, task = self._registry.doubted.get(move.task, (None, None))
+        return node is not None and task is not None and task.spec.epoch > move.epoch and (
+            node.name not in (move.source, move.target)
+        )
+
+    def _believe(self, move: Move) -> Iterator[do.Action]:
+        node, task = self._registry.doubted.get(move.task, (None, None))
+        known = self._task(move)
+        if node is None or task is None or not node.connected:
+            return
+        if known is None or known.spec.epoch < task.spec.epoch:
+            self._registry.give(node, task)
+            yield do.KeepTask(node.name, task)
 
     def claimed(self, node: Node, task: Task) -> None:
         """A node of a move has told of the task, which another owns as long as nothing else is
@@ -441,7 +459,8 @@ class Moves:
         given = None
         if move.state is State.UNSURE:
             self._release(flight)
-            given = self._give(flight, self._task(move), move.source, move.epoch)
+            if not self._is_elsewhere(move):
+                given = self._give(flight, self._task(move), move.source, move.epoch)
         yield from self._record(flight, aborted, given)
         yield from self._note("info", f"{move.task} stays on {move.source}: {reason}", move)
         for name in owing:
@@ -593,6 +612,8 @@ class Moves:
         self._of.pop(flight.move.task, None)
         self._release(flight)
         self._shelve(flight.move)
+        if flight.move.code in (found.CODE, found.RESTARTED):
+            yield from self._believe(flight.move)
         yield from self._start_waiting()
         for name, standing in self._strays.pop(flight.move.task, {}).values():
             if (node := self._registry.nodes.get(name)) is not None:
