@@ -276,6 +276,7 @@ class Master:
                     # It went on elsewhere after it was lost there, by a record that is lost too.
                     self.registry.drop(task.id)
                     yield from self._update(node, task)
+                    yield from self.moves.look_again(task.id)
                     continue
                 is_copy = task.status.alive and task.status is not Status.FROZEN
                 if is_copy and task.spec.epoch < other.tasks[task.id].spec.epoch:
@@ -388,6 +389,7 @@ class Master:
         other, claim = self.registry.doubted.pop(task, (node, None))
         if claim is not None and other is not node and other.connected:
             yield from self._update(other, claim)
+        yield from self.moves.look_again(task)
 
     # ---- what becomes of nodes -------------------------------------------------------------
 

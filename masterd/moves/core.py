@@ -70,7 +70,7 @@ class Moves:
         #: task -> its flight.
         self._of: dict[str, Flight] = {}
         #: task -> moves of it that are not on record, and wait for the one that is.
-        self._strays: dict[str, dict[str, tuple[str, wire.Standing]]] = {}
+        self._strays: dict[str, dict[tuple[str, str], wire.Standing]] = {}
         #: Flights that wait for a node to have fewer.
         self._queue: list[Flight] = []
         #: Settled, the newest last.
@@ -304,7 +304,7 @@ class Moves:
 
     def _find(self, node: Node, standing: wire.Standing) -> Iterator[do.Action]:
         if standing.task in self._of:  # one at a time: it is looked at when that one is over
-            self._strays.setdefault(standing.task, {})[standing.move] = node.name, standing
+            self._stray(node, standing)
             return
         owner = self._registry.where.get(standing.task)
         task = owner.tasks[standing.task] if owner is not None else None
@@ -316,12 +316,25 @@ class Moves:
             "this master has no record" + ("" if move else f"; {standing.task} is on {name}"),
             node=node.name, task=standing.task, notice=True,
         )
-        if move is not None:
+        if move is None:
+            self._stray(node, standing)
+        else:
             flight = Flight(move, freezing=True)
             flight.mark("found", self._now)
             self._flights[move.id] = self._of[move.task] = flight
             yield from self._record(flight, move)
             yield from self._said_of_found(flight, node, standing)
+
+    def _stray(self, node: Node, standing: wire.Standing) -> None:
+        self._strays.setdefault(standing.task, {})[standing.move, node.name] = standing
+        if len(self._strays) > KEPT:
+            del self._strays[next(iter(self._strays))]
+
+    def look_again(self, task: str) -> Iterator[do.Action]:
+        """The task has another owner, or no move any more: what was said of it may be believed."""
+        for (_, name), standing in self._strays.pop(task, {}).items():
+            if (node := self._registry.nodes.get(name)) is not None:
+                yield from self.said(node, standing)
 
     def _said_of_found(
         self, flight: Flight, node: Node, standing: wire.Standing
@@ -615,9 +628,7 @@ class Moves:
         if flight.move.code in (found.CODE, found.RESTARTED):
             yield from self._believe(flight.move)
         yield from self._start_waiting()
-        for name, standing in self._strays.pop(flight.move.task, {}).values():
-            if (node := self._registry.nodes.get(name)) is not None:
-                yield from self._said_of_past(node, standing)
+        yield from self.look_again(flight.move.task)
 
     def _shelve(self, move: Move) -> None:
         self.past[move.id] = move
