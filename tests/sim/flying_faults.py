@@ -87,13 +87,6 @@ class AnyMove(Moves):
         yield from super()._verdict(order)
 
 
-class NoPermit(Moves):
-    """Whatever is to come here may come."""
-
-    def _objection(self, order: orders.Reserve) -> tuple[str, str] | None:
-        return None
-
-
 class NotedAfterThaw(Moves):
     """A copy runs before it is on record that its state has been used."""
 
@@ -174,10 +167,6 @@ class ConsumedUndurable(_Undurable):
 
 class ResumingUndurable(_Undurable):
     part = Part.RESUMING
-
-
-class FinishingUndurable(_Undurable):
-    part = Part.FINISHING
 
 
 def node_of(core: type[Moves]) -> type[Node]:
@@ -326,17 +315,16 @@ class ThawsAnything(Node):
 
 
 KEEPERS: dict[type[Moves], str] = {
-    SourceTimeout: "hard", DestinationTimeout: "hard", RenouncedInMemory: "keepers",
-    RestoredTwice: "power", VotedUnsynced: "power", AnyMove: "hard", NoPermit: "hard",
+    SourceTimeout: "hard", DestinationTimeout: "hard", RenouncedInMemory: "late",
+    RestoredTwice: "power", VotedUnsynced: "power", AnyMove: "late",
     NotedAfterThaw: "keepers", ImageKept: "keepers", DroppedEarly: "power", KilledEarly: "usual",
     ThawedUnnoted: "hard", EndedUnkilled: "reckless", FrozenUndurable: "power",
     PreparedUndurable: "power", ConsumedUndurable: "power", ResumingUndurable: "power",
-    FinishingUndurable: "power",
 }
 MASTERS: dict[type[master.Moves], str] = {
     RevertOnTimeout: "partitions", KillAtCommit: "hard", OneVote: "usual", OtherVote: "hard",
-    FinishUnheard: "partitions", SourceFirst: "amnesia", PresumedAbort: "amnesia",
+    FinishUnheard: "usual", SourceFirst: "amnesia", PresumedAbort: "amnesia",
 }
 SHELLS: dict[type[MasterSide] | type[Node], str] = {
-    ToldUnstored: "hard", ToldWhenFull: "hard", OwnerApart: "hard", ThawsAnything: "hard",
+    ToldUnstored: "masters", ToldWhenFull: "masters", OwnerApart: "masters", ThawsAnything: "hard",
 }
