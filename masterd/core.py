@@ -111,8 +111,6 @@ class Master:
             self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
             lambda task, node: self.follows.moved(task.id, node),
         )
-        #: task -> who told of it last though another node has it, and how it is there.
-        self._doubted: dict[str, tuple[Node, Task]] = {}
         #: Operators that have said Attach.
         self._attached: set[int] = set()
         self._now = 0.0
@@ -273,6 +271,13 @@ class Master:
                 if self.moves.is_part(node, task.id):
                     self.moves.claimed(node, task)  # it stands still, or is about to go
                     continue
+                known = other.tasks[task.id]
+                if not known.status.alive and known.spec.epoch < task.spec.epoch:
+                    # It went on elsewhere after it was lost there, by a record that is lost too.
+                    self.registry.drop(task.id)
+                    yield from self._update(node, task)
+                    yield from self.moves.look_again(task.id)
+                    continue
                 is_copy = task.status.alive and task.status is not Status.FROZEN
                 if is_copy and task.spec.epoch < other.tasks[task.id].spec.epoch:
                     yield from self._supersede(node, task, other)
@@ -289,10 +294,10 @@ class Master:
 
     def _doubt(self, node: Node, task: Task) -> None:
         """It is believed once the other node has no such task: this record may be an older one."""
-        self._doubted.pop(task.id, None)
-        self._doubted[task.id] = node, task
-        if len(self._doubted) > DOUBTED_KEPT:
-            del self._doubted[next(iter(self._doubted))]
+        self.registry.doubted.pop(task.id, None)
+        self.registry.doubted[task.id] = node, task
+        if len(self.registry.doubted) > DOUBTED_KEPT:
+            del self.registry.doubted[next(iter(self.registry.doubted))]
 
     def _supersede(self, node: Node, task: Task, owner: Node) -> Iterator[do.Action]:
         """A copy of an epoch that has passed ends on contact."""
@@ -381,9 +386,10 @@ class Master:
         yield from self.follows.forgotten(task, code, text)
         yield from self.waits.changed(task)
         yield from self.moves.ended(task)
-        other, claim = self._doubted.pop(task, (node, None))
+        other, claim = self.registry.doubted.pop(task, (node, None))
         if claim is not None and other is not node and other.connected:
             yield from self._update(other, claim)
+        yield from self.moves.look_again(task)
 
     # ---- what becomes of nodes -------------------------------------------------------------
 

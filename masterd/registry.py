@@ -135,6 +135,8 @@ class Registry:
         self.where: dict[str, Node] = {}
         #: task id -> why nobody can say where it runs.
         self.held: dict[str, str] = {}
+        #: task -> who told of it last though another node has it, and how it is there.
+        self.doubted: dict[str, tuple[Node, Task]] = {}
         self._links: dict[int, tuple[Node, Channel]] = {}
 
     def put(self, node: Node, task: Task) -> None:

@@ -70,7 +70,7 @@ class Moves:
         #: task -> its flight.
         self._of: dict[str, Flight] = {}
         #: task -> moves of it that are not on record, and wait for the one that is.
-        self._strays: dict[str, dict[str, tuple[str, wire.Standing]]] = {}
+        self._strays: dict[str, dict[tuple[str, str], wire.Standing]] = {}
         #: Flights that wait for a node to have fewer.
         self._queue: list[Flight] = []
         #: Settled, the newest last.
@@ -89,7 +89,7 @@ class Moves:
                 continue
             if move.state is State.INTENT:
                 move = replace(
-                    move, state=advance(move.state, Cause.RESTARTED), code="restarted",
+                    move, state=advance(move.state, Cause.RESTARTED), code=found.RESTARTED,
                     reason="the master was started again before it was decided",
                 )
             flight = Flight(move, due=now, freezing=True)
@@ -304,7 +304,7 @@ class Moves:
 
     def _find(self, node: Node, standing: wire.Standing) -> Iterator[do.Action]:
         if standing.task in self._of:  # one at a time: it is looked at when that one is over
-            self._strays.setdefault(standing.task, {})[standing.move] = node.name, standing
+            self._stray(node, standing)
             return
         owner = self._registry.where.get(standing.task)
         task = owner.tasks[standing.task] if owner is not None else None
@@ -316,12 +316,25 @@ class Moves:
             "this master has no record" + ("" if move else f"; {standing.task} is on {name}"),
             node=node.name, task=standing.task, notice=True,
         )
-        if move is not None:
+        if move is None:
+            self._stray(node, standing)
+        else:
             flight = Flight(move, freezing=True)
             flight.mark("found", self._now)
             self._flights[move.id] = self._of[move.task] = flight
             yield from self._record(flight, move)
             yield from self._said_of_found(flight, node, standing)
+
+    def _stray(self, node: Node, standing: wire.Standing) -> None:
+        self._strays.setdefault(standing.task, {})[standing.move, node.name] = standing
+        if len(self._strays) > KEPT:
+            del self._strays[next(iter(self._strays))]
+
+    def look_again(self, task: str) -> Iterator[do.Action]:
+        """The task has another owner, or no move any more: what was said of it may be believed."""
+        for (_, name), standing in self._strays.pop(task, {}).items():
+            if (node := self._registry.nodes.get(name)) is not None:
+                yield from self.said(node, standing)
 
     def _said_of_found(
         self, flight: Flight, node: Node, standing: wire.Standing
@@ -336,6 +349,8 @@ class Moves:
             yield from self._tell_verdict(flight, move.target if flight.frozen else move.source)
             return
         match found.follows(move, node.name, standing, flight.frozen is not None):
+            case found.Next("held") if self._is_elsewhere(move):
+                yield from self._abort(flight, move.code, move.reason, (move.target,))
             case found.Next("held", reason=reason):
                 yield from self._hold(flight, reason)
             case found.Next("aborted", owing):
@@ -363,6 +378,22 @@ class Moves:
         yield from self._placed(flight)
         if taken.settled:
             yield from self._close(flight)
+
+    def _is_elsewhere(self, move: Move) -> bool:
+        """A third node has the task by a move that came later: this record is an older one."""
+        node, task = self._registry.doubted.get(move.task, (None, None))
+        return node is not None and task is not None and task.spec.epoch > move.epoch and (
+            node.name not in (move.source, move.target)
+        )
+
+    def _believe(self, move: Move) -> Iterator[do.Action]:
+        node, task = self._registry.doubted.get(move.task, (None, None))
+        known = self._task(move)
+        if node is None or task is None or not node.connected:
+            return
+        if known is None or known.spec.epoch < task.spec.epoch:
+            self._registry.give(node, task)
+            yield do.KeepTask(node.name, task)
 
     def claimed(self, node: Node, task: Task) -> None:
         """A node of a move has told of the task, which another owns as long as nothing else is
@@ -441,7 +472,8 @@ class Moves:
         given = None
         if move.state is State.UNSURE:
             self._release(flight)
-            given = self._give(flight, self._task(move), move.source, move.epoch)
+            if not self._is_elsewhere(move):
+                given = self._give(flight, self._task(move), move.source, move.epoch)
         yield from self._record(flight, aborted, given)
         yield from self._note("info", f"{move.task} stays on {move.source}: {reason}", move)
         for name in owing:
@@ -593,10 +625,10 @@ class Moves:
         self._of.pop(flight.move.task, None)
         self._release(flight)
         self._shelve(flight.move)
+        if flight.move.code in (found.CODE, found.RESTARTED):
+            yield from self._believe(flight.move)
         yield from self._start_waiting()
-        for name, standing in self._strays.pop(flight.move.task, {}).values():
-            if (node := self._registry.nodes.get(name)) is not None:
-                yield from self._said_of_past(node, standing)
+        yield from self.look_again(flight.move.task)
 
     def _shelve(self, move: Move) -> None:
         self.past[move.id] = move

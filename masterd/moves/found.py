@@ -22,6 +22,7 @@ from godwit.wire.messages import Standing
 from masterd.moves.table import Move, State
 
 CODE = "no-record"
+RESTARTED = "restarted"
 REASON = "the master had lost its record of this move"
 #: Words of a node that make a move of a kind known again.
 TELLING = ("frozen", "prepared")
@@ -63,6 +64,8 @@ def follows(move: Move, name: str, said: Standing, is_frozen: bool) -> Next | No
             return Next("ran", (move.source,))
         case "unfrozen" if said.epoch > move.epoch:  # it has the task, and no trace of the move
             return Next("ran", (move.source,))
+        case "unfrozen" if is_frozen:  # what it has is older, and a late copy is refused
+            return Next("aborted", (move.source,))
         case "lost":
             return Next("held", reason=f"{name} may have run it: {said.text}")
     return None

@@ -57,6 +57,9 @@ class Luck:
     fail: float = 0.03
     #: Seconds until a cut connection is made anew, at most.
     away: float = 1.5
+    #: Soon after an event the master dies; one of its commits fails.
+    master: float = 0.002
+    disk: float = 0.01
     #: A machine loses its power between two of its keeper's actions.
     power: float = 0.0
     #: After each of an operator's commands: which mishap follows, by weight, and whether one does.
@@ -72,14 +75,18 @@ class Luck:
 
 
 LUCKS = {
-    "none": Luck(0, 0, 0, 0, 0, 0, mishap=0),
+    "none": Luck(0, 0, 0, 0, 0, 0, master=0, disk=0, mishap=0),
     "usual": Luck(),
     "mild": Luck(0.002, 0.02, 0.01, 0.002, 0.002, 0.01),
     "hard": Luck(0.03, 0.15, 0.15, 0.03, 0.04, 0.08, mishap=0.9),
     "keepers": Luck(die=0.06, mishap=0.9, mishaps=("keeper", "keeper", "keeper", "agent")),
+    "late": Luck(0.005, 0.3, 0.4, 0.03, 0.01, 0.2, mishap=0.3, mishaps=("keeper",)),
+    "masters": Luck(0.005, 0.05, 0.1, 0.0, 0.0, 0.01, master=0.02, disk=0.2, mishap=0.0),
     "partitions": Luck(cut=0.05, late=0.1, away=30.0, mishap=0.9, mishaps=("network",)),
     "power": Luck(power=0.02, mishap=0.5, mishaps=("power", "keeper", "master", "network")),
-    "amnesia": Luck(power=0.005, amnesia=0.5, mishaps=("master", "master", "master", "keeper", "power")),
+    "amnesia": Luck(
+        power=0.005, amnesia=0.5, mishaps=("master", "master", "master", "keeper", "power")
+    ),
     "reckless": Luck(reckless=0.7, cut=0.03, power=0.005, away=20.0, mishap=0.4),
 }
 
@@ -237,5 +244,5 @@ class World:
         if len(running) == 1:
             owner = self.master.core.registry.where.get(name)
             assert owner is not None, f"I3: the master does not know {name}"
-            assert running == [owner.name], f"{name} runs on {running}, the master says {owner.name}"
+            assert running == [owner.name], f"{name} runs on {running}, known on {owner.name}"
         assert task.again or task.said == set(range(len(task.said))), f"I4: {name} left numbers out"

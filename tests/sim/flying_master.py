@@ -1,5 +1,7 @@
 """The master's side of the simulated moves: the real core, a disk that loses, connections."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from godwit.errors import UsageError
@@ -101,6 +103,11 @@ class MasterSide:
         if self.up:
             actions = self.core.handle(event, self.world.now, 1e9 + self.world.now)
             self._perform(actions, self.life)
+            if self.world.bad(self.world.luck.master):
+                self.world.later(self.world.random.uniform(0.0, 0.03), self._killed(self.life))
+
+    def _killed(self, life: int) -> Callable[[], None]:
+        return lambda: self.die() if life == self.life else None
 
     # ---- what it does ----------------------------------------------------------------------
 
@@ -114,7 +121,7 @@ class MasterSide:
                 case act.Commit():
                     rest = actions[index + 1:]
                     pause = self.world.random.uniform(0.0002, 0.01)
-                    self.world.later(pause, lambda: self._committed(rest, life))
+                    self.world.later(pause, partial(self._committed, rest, life))
                     return
                 case act.Send(link, message):
                     self._send(link, message)
@@ -127,10 +134,7 @@ class MasterSide:
     def _committed(self, rest: list[act.Action], life: int) -> None:
         if life != self.life or not self.up:
             return
-        if self.world.bad(self.world.luck.die):
-            self.die()
-            return
-        is_stored = not self.unwritten or not self.world.bad(self.world.luck.full)
+        is_stored = not self.unwritten or not self.world.bad(self.world.luck.disk)
         if is_stored:
             self._write(life)
         else:

@@ -253,8 +253,9 @@ class Node:
         return lambda: step() if self.alive and self.life == life else None
 
     def _stream(self, asked: wire.Freeze) -> None:
-        """The log so far has been sent."""
-        if self.world.bad(self.world.luck.fail):
+        """The log so far has been sent; what has been frozen before is not sent again."""
+        known = asked.move in self.ledger.moves
+        if not known and self.world.bad(self.world.luck.fail):
             self._tell(wire.Standing(
                 asked.move, asked.task, asked.epoch, "unfrozen", "cut", "no way there"
             ))

@@ -5,7 +5,6 @@ from typing import Literal
 from clientd.keeper.moves.table import Part
 from godwit.wire import operations as op
 from masterd.moves.flight import Flight
-from masterd.moves.table import State
 from tests.sim.flights import Luck, World
 
 #: Seconds between two commands.
@@ -68,10 +67,10 @@ def resolve(world: World, flight: Flight) -> None:
         # What is given up at the source may be all that there was.
         world.tasks[move.task].excused |= side == "destination"
         world.tasks[move.task].again = True
-    elif record is None or record.part is not Part.LOST or move.state is State.RAN or move.task not in source.ledger.tasks:
-        return
-    else:
+    elif record is not None and record.part is Part.LOST and move.task in source.ledger.tasks:
         side = "source"
+    else:
+        return
     world.master.ask(op.ResolveMove(world.master.number(), move.id, side))
 
 

@@ -469,6 +469,8 @@ class Moves:
                 ))
             case "end":
                 yield from self._end(order, None)
+                if order.move:
+                    yield from self._tell(replace(told, part=Part.DISCARDED, text=""))
             case "commit":
                 yield from self._tell(replace(told, code="lost"))
 
