@@ -182,6 +182,7 @@ class Runner:
         match word:
             case control.Prepare(program, digest):
                 self._find(program, digest, fds)
+                snapshot.rehearse()
                 self._hearing.say(control.Prepared())
             case control.Begin(program, args, digest):
                 found = self._find(program, digest, fds)
