@@ -86,6 +86,14 @@ def test_what_is_no_packet_is_refused_and_its_descriptors_are_closed(
         packets.receive(pair[1])
 
 
+def test_a_long_payload_is_not_taken_from_anybody(
+    pair: tuple[socket.socket, socket.socket]
+) -> None:
+    packets.send(pair[0], b"x" * (packets.MOST_INLINE + 1))
+    with pytest.raises(MessageError):
+        packets.receive(pair[1], apart=False)
+
+
 def test_more_than_the_bound_is_not_read() -> None:
     fd = os.memfd_create("large")
     os.truncate(fd, packets.LIMIT + 1)
