@@ -240,7 +240,7 @@ class Runners:
     def _receive(self, task: str, line: _Line) -> bool:
         """Tells all that is there; false when there is no more to come."""
         try:
-            while line.link and (got := packets.receive(line.link)):
+            while line.link and (got := packets.receive(line.link, apart=False)):
                 packets.close(got[1])
                 self._told(task, control.decode_answer(got[0]))
         except BlockingIOError:
@@ -256,8 +256,10 @@ class Runners:
             return
         if line.pid:
             os.kill(line.pid, signal.SIGKILL)  # if it only pretends; SIGCHLD tells the rest
-        elif line.ended is None:
-            self._told(task, Gone())
+        else:
+            del self._lines[task]  # it may be connected to again
+            if line.ended is None:
+                self._told(task, Gone())
 
     def _hang_up(self, line: _Line) -> None:
         if line.link is not None:

@@ -43,6 +43,7 @@ def main() -> int:
     """Gives birth as asked on the socket that the first argument names, till that ends."""
     keeper = socket.socket(fileno=int(sys.argv[1]))
     keeper.set_inheritable(False)
+    os.chdir("/")  # the keeper may be in a task's folder
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     runner.warm_up()
     block = Block()

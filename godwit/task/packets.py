@@ -39,11 +39,12 @@ def _send(sock: socket.socket, packet: bytes, fds: Sequence[int]) -> None:
     sock.sendmsg([packet], beside, socket.MSG_NOSIGNAL)
 
 
-def receive(sock: socket.socket) -> tuple[bytes, list[int]] | None:
+def receive(sock: socket.socket, *, apart: bool = True) -> tuple[bytes, list[int]] | None:
     """The next packet: its payload and descriptors, which close on exec and are the caller's.
 
     None when the other end has hung up.  Raises OSError, BlockingIOError among them, and
-    MessageError for what is no packet of ours.
+    MessageError for what is no packet of ours.  ``apart``: a long payload is taken; not from one
+    who is not trusted, for reading from a file of theirs may take for ever.
     """
     room = socket.CMSG_SPACE((MOST_FDS + 1) * array.array("i").itemsize)
     packet, beside, flags, _ = sock.recvmsg(MOST_INLINE + 1, room, socket.MSG_CMSG_CLOEXEC)
@@ -56,16 +57,16 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]] | None:
     try:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise MessageError("a packet that is too long")
-        return _unwrap(packet, list(fds))
+        return _unwrap(packet, list(fds), apart)
     except MessageError:
         close(fds)
         raise
 
 
-def _unwrap(packet: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
+def _unwrap(packet: bytes, fds: list[int], apart: bool) -> tuple[bytes, list[int]]:
     if packet[:1] == _INLINE:
         return packet[1:], fds
-    if packet == _APART and fds:
+    if apart and packet == _APART and fds:
         payload = contents(fds[0], LIMIT)
         os.close(fds.pop(0))
         return payload, fds

@@ -33,6 +33,8 @@ from godwit.task.migratable import Migratable
 WARM_S = 60.0
 #: Longest source text of a program, bytes.
 MOST_SOURCE = 3 * 1024 * 1024
+#: Longest reason, characters.
+MOST_TEXT = 500
 #: Seconds after which a thread that has work may take its turn: what the keeper says is heard
 #: that soon, whatever the task computes.
 SWITCH_S = 0.0005
@@ -107,7 +109,7 @@ class Runner:
         try:
             task = self._become()
         except TaskError as err:
-            self._hearing.say(control.Failed(err.code, str(err), self._move))
+            self._hearing.say(control.Failed(err.code, _line(err), self._move))
             return 1
         return self._finish(self._run(task))
 
@@ -182,6 +184,7 @@ class Runner:
         match word:
             case control.Prepare(program, digest):
                 self._find(program, digest, fds)
+                snapshot.rehearse()
                 self._hearing.say(control.Prepared())
             case control.Begin(program, args, digest):
                 found = self._find(program, digest, fds)
@@ -308,7 +311,7 @@ class Runner:
                 task.resume()
                 raise
         except TaskError as err:
-            self._hearing.say(control.Failed(err.code, str(err), move))
+            self._hearing.say(control.Failed(err.code, _line(err), move))
             return
         self._stand_still()
         self._thaw()
@@ -337,8 +340,7 @@ class Runner:
             text = obstacles.describe(task, self._program, err)
             raise TaskError("cannot-travel", text) from err
         self._phase = "frozen"
-        there = tuple(control.OpenFile(f.name, f.mode, f.tell()) for f in files.open_files())
-        self._written = control.Written(move, size, _ms_since(at), at, wall, there)
+        self._written = control.Written(move, size, _ms_since(at), at, wall, _open_files())
         self._synced = None
         self._hearing.say(self._written)
         start_thread("sync", self._sync, os.dup(fds[0]), move)
@@ -412,6 +414,22 @@ class Runner:
         if status < 0:
             _die(-status)
         return status
+
+
+def _line(err: TaskError) -> str:
+    """One line, and no longer than somebody reads."""
+    text = " ".join(str(err).split())
+    return text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "..."
+
+
+def _open_files() -> tuple[control.OpenFile, ...]:
+    """As many as fit into a packet; those left out are missed where the task is loaded."""
+    found, room = [], packets.MOST_INLINE // 2
+    for file in files.open_files():
+        room -= len(os.fsencode(file.name)) + 32
+        if room >= 0:
+            found.append(control.OpenFile(file.name, file.mode, file.tell()))
+    return tuple(found)
 
 
 def _hash(fd: int, digest: "hashlib._Hash") -> None:

@@ -11,7 +11,6 @@ not among them, whatever an image says.  This is a second line of defence, not a
 
 import os
 import pickle
-import platform
 import sys
 import time
 from types import BuiltinFunctionType, FunctionType
@@ -27,8 +26,12 @@ from godwit.task.migratable import Migratable
 MAGIC = b"godwit image 1\n"
 #: Longest header, bytes.
 _MOST = 64 * 1024
+#: Bytes of memory that a runner has ready.
+_READY = 5 * 256 * 1024
 #: Bytes read at once for what is no large object.
-_BUFFER = 256 * 1024
+_BUFFER = 64 * 1024
+#: Said in each image, for whoever wonders.
+_PYTHON = ".".join(map(str, sys.version_info[:3]))
 
 #: module -> names in it that make values and do nothing else.
 VALUES: dict[str, frozenset[str]] = {
@@ -171,7 +174,7 @@ def write(task: Migratable, program: Program, move: str, fd: int) -> int:
     os.lseek(fd, 0, os.SEEK_SET)
     sink = _Sink(fd)
     header = msgspec.msgpack.encode(Header(
-        move, program.name, program.digest, program.module_digest(), platform.python_version(),
+        move, program.name, program.digest, program.module_digest(), _PYTHON,
         time.time(),
     ))
     sink.write(MAGIC + len(header).to_bytes(4, "big") + header)
@@ -189,6 +192,26 @@ def read(program: Program, move: str, fd: int, size: int) -> Migratable:
         file.seek(0)
         _check(_header(file), program, move)
         return _unpickle(file, program)
+
+
+def rehearse() -> None:
+    """Goes once through what a load does, and has memory ready for a state of a megabyte.
+
+    In a process that was just forked, whatever is touched first is copied or made first, a page
+    at a time; better now than while the task stands still.
+    """
+    # malloc(3) maps large blocks one by one, till the first of them is freed: from then on those
+    # of its size come from the heap, and stay there (mallopt(3), M_MMAP_THRESHOLD).
+    bytes(_READY)
+    bytearray(b"\1") * _READY
+    image = os.memfd_create("godwit", os.MFD_CLOEXEC)
+    try:
+        program = Program("", Migratable)
+        task = Migratable()
+        task.__dict__["rehearsed"] = bytes(_BUFFER + 1)
+        read(program, "", image, write(task, program, "", image))
+    finally:
+        os.close(image)
 
 
 def _header(file: BinaryIO) -> Header:

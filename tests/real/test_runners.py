@@ -178,6 +178,32 @@ def test_what_cannot_begin_is_told_in_one_line(
     assert runner.ended() == 1
 
 
+def test_a_reason_is_one_line_of_a_length_that_is_read(running: Running) -> None:
+    runner = running.born()
+    source = (
+        "from godwit import Migratable\nclass T(Migratable):\n"
+        "    def __init__(self): raise ValueError('a\\nb ' * 100_000)\n"
+    )
+    running.give(runner, "t.py:T", source=source)
+    text = runner.word(control.Failed).text
+    assert text.startswith("t.py:T: a b a b ") and len(text) < 1000
+    assert runner.ended() == 1
+
+
+def test_a_process_that_says_what_it_likes_harms_only_itself(running: Running) -> None:
+    body = (
+        "    def step(self):\n"
+        "        import os, socket, stat\n"
+        "        for fd in range(3, 20):\n"
+        "            try: socket.socket(fileno=os.dup(fd)).send(b'i' + b'\\x00' * 9)\n"
+        "            except OSError: pass\n"
+        "        self.sleep(1000); return True\n"
+    )
+    runner = begun(running, body)
+    assert runner.ended() == -signal.SIGKILL
+    running.forget(running.begin("CountProcess", "100000"))
+
+
 def test_a_constructor_that_breaks_is_told_with_its_line(running: Running) -> None:
     runner = running.born()
     source = "from godwit import Migratable\nclass T(Migratable):\n    def __init__(self): 1/0\n"
@@ -578,6 +604,9 @@ def test_bytes_that_are_no_word_end_the_connection_and_not_the_task(
         while stranger.recv(1024):
             pass
     assert counter.word(runners.Gone) == runners.Gone()
+    assert not running.runners.holds(counter.task)
+    running.runners.connect(counter.task)
+    assert counter.word(control.State).phase == "running"
     count = len(counter.log().splitlines())
     lines = counter.lines(count + 3)
     assert lines == [str(n) for n in range(len(lines))]

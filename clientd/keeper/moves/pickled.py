@@ -122,6 +122,8 @@ class Pickled:
         if guest is not None:
             self._guest_said(task, guest, word)
             return
+        if not self._is_of(task, word):
+            return
         match word:
             case control.Written(move, size, ms, at, wall, files):
                 begun = self._freezing.pop(task, at)
@@ -141,6 +143,11 @@ class Pickled:
             case control.Failed(code, text, move) if move:
                 self._hear(do.Failed(move, code, text))
 
+    def _is_of(self, task: str, word: Told) -> bool:
+        """It speaks of a move of its own task: the process may say anything."""
+        record = self._register.ledger.moves.get(getattr(word, "move", ""))
+        return record is not None and record.task == task and task in self._register.tasks
+
     def _went_on(self, task: str, step: control.Stepped | None) -> None:
         thawed = self._thawed.pop(task, None)
         if thawed is None:
@@ -157,7 +164,7 @@ class Pickled:
                 self._births.prepare(task)
             case control.Prepared():
                 self._hear(do.Warm(guest.move, self._births.log_path(task)))
-            case control.Loaded(move, ms):
+            case control.Loaded(move, ms) if move == guest.move:
                 self._hear(do.Loaded(move, guest.pid, guest.start_ticks, {"restore": ms}))
             case Unborn(code, text):
                 del self._guests[task]
