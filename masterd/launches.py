@@ -118,7 +118,7 @@ class Launches:
         return Spec(
             task="", argv=request.argv, shell=request.shell, home=node.name, name=request.name,
             cwd=request.cwd, env=request.env, user=request.user, oneoff=request.oneoff,
-            asked_at=wall,
+            asked_at=wall, contained=request.contained,
         )
 
     def _fresh_id(self) -> str:

@@ -38,7 +38,9 @@ def test_execute_answers_with_task_node_and_pid(master: Scripted, desk: Desk) ->
     master.says(op.Execute, op.Tasks(0, (view("k3f9a2xq"),)))
     assert desk.run("execute", "node1", "sleep", "60") == 0
     assert desk.said == ["TASK      NODE   PID  COMMAND", "k3f9a2xq  node1    7  sleep 60"]
-    assert master.got(op.Execute) == [op.Execute(2, "node1", (b"sleep", b"60"))]
+    assert master.got(op.Execute) == [
+        op.Execute(2, "node1", (b"sleep", b"60"), contained=True)
+    ]
 
 
 def test_words_go_as_they_are_and_no_shell_reads_them(master: Scripted, desk: Desk) -> None:
@@ -55,7 +57,7 @@ def test_all_that_can_be_said_of_a_launch_reaches_the_master(master: Scripted) -
     with Desk(master, environ={"HERE": "it is"}) as desk:
         assert desk.run(
             "execute", "--shell", "--cwd", "/tmp", "-e", "A=1=2", "-eHERE", "--env", "E=",
-            "--name", "n", "--user", "u", "--count", "3", "@a,b", "a | b > c",
+            "--name", "n", "--user", "u", "--count", "3", "--plain", "@a,b", "a | b > c",
         ) == 0
     assert master.got(op.Execute) == [op.Execute(
         2, "@a,b", (b"a | b > c",), shell=True, cwd=b"/tmp",

@@ -4,6 +4,7 @@ else by kinship."""
 from collections.abc import Collection, Iterable
 
 from clientd.keeper import kinship, processes
+from clientd.keeper.apart import is_init
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.processes import Process
 from godwit.task.record import Task
@@ -94,16 +95,19 @@ class Containment:
             self._cgroups.clear(task)
 
     def survey(self, bases: Iterable[str]) -> dict[str, list[Process]]:
-        """All living processes of tasks that an earlier keeper with our mark started."""
+        """All living processes of tasks that an earlier keeper with our mark started.
+
+        Without the inits, which are none of the tasks' own.
+        """
         found: dict[str, list[Process]] = {}
         for process in processes.everyone():
             keeper, task = kinship.mark_of(process.pid)
-            if keeper == self._mark and not process.is_dead:
+            if keeper == self._mark and not process.is_dead and not is_init(process.pid):
                 found.setdefault(task, []).append(process)
         if self._cgroups:
             for task in self._cgroups.survey(bases):
                 seen = map(processes.look, self._cgroups.members(task))
-                found[task] = [process for process in seen if process]
+                found[task] = [one for one in seen if one and not is_init(one.pid)]
         return found
 
     def close(self) -> None:

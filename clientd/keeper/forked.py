@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from clientd.keeper import traced
 from clientd.keeper.birth import CAUGHT
 from godwit.errors import TaskError
 
@@ -44,6 +45,8 @@ class Program:
     output: int
     #: RLIMIT_NOFILE.
     limit: tuple[int, int]
+    #: It is an init: once it executes it is stopped, for clientd.keeper.traced.
+    traced: bool = False
 
 
 class StepFailed(Exception):
@@ -189,6 +192,8 @@ def _descriptors(program: Program) -> None:
 
 def _execute(program: Program) -> None:
     """As execvp(3): raises the error of the last file, or EACCES if any had that."""
+    if program.traced:
+        traced.trace_me()
     denied: OSError | None = None
     missing: OSError = FileNotFoundError(2, "no such program")
     for file in program.files:

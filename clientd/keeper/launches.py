@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from clientd.keeper import processes
 from clientd.keeper.records import Started
+from clientd.keeper.spawn import Spawned
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Root, Watch
 from godwit import failpoint
@@ -76,22 +77,24 @@ class Launches:
         task = spec.task
         failpoint.hit("spawn.before")
         try:
-            pid = self._spawn(spec, many)
+            spawned = self._spawn(spec, many)
         except TaskError as err:
             self._containment.leave()
             self._containment.clear(task)
             self._register.refuse(task, err.code, str(err))
             return
         failpoint.hit("spawn.after")
-        # Not waited for: it is there, if only as a zombie.
-        process = processes.look(pid)
-        ticks = process.start_ticks if process else 0
+        pid, ticks = spawned.pid, spawned.start_ticks
+        if not ticks:
+            # Not waited for: it is there, if only as a zombie.
+            process = processes.look(pid)
+            ticks = process.start_ticks if process else 0
         log = self._spawner.log_path(task)
         self._register.note(Started(task, pid, ticks, self._boot, log, time.time()), task)
-        self._watch.add(Root(task, pid, ticks, True, peak))
+        self._watch.add(Root(task, pid, ticks, True, peak, spawned.init, spawned.pidfd))
         self._register.say("started", f"{task} (pid {pid})")
 
-    def _spawn(self, spec: Spec, many: bool) -> int:
+    def _spawn(self, spec: Spec, many: bool) -> Spawned:
         try:
             cgroup = self._containment.enter(spec.task, many)
         except OSError as err:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from zlib import crc32
 
 from clientd.keeper import agents, processes
+from clientd.keeper.apart import Apart
 from clientd.keeper.birth import Born, settle_memory
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.containment import Containment
@@ -124,6 +125,14 @@ def contain(settings: Settings) -> tuple[Cgroups | None, str]:
         return None, str(err)
 
 
+def set_apart() -> tuple[Apart | None, str]:
+    """What gives tasks a pid namespace; or none, and why."""
+    try:
+        return Apart(), ""
+    except StartError as err:
+        return None, str(err)
+
+
 def _run(
     settings: Settings, born: Born, level: Level, files: bytes, agent: pwd.struct_passwd | None
 ) -> None:
@@ -134,7 +143,8 @@ def _run(
     if cgroups:
         ledger.apply(based := Based(cgroups.base))
         journal.append(based)
-    facts = facts_of(settings, without, level)
+    apart, not_apart = set_apart()
+    facts = facts_of(settings, without, not_apart, level)
     place = Place(
         settings.name, mark_of(settings.state), os.path.join(settings.logs, settings.name), files,
         born.files, born.own_files, agent.pw_gid if agent else -1,
@@ -143,7 +153,7 @@ def _run(
         admit_agent(settings, agent, ledger)
     containment, register = Containment(cgroups, place.mark), Register(journal, ledger, log)
     gate = Gate(settings.policy, files, myself()[0], agent)
-    tools = Tools(Loop(), register, Spawner(place), containment, gate, facts.boot, {})
+    tools = Tools(Loop(), register, Spawner(place, apart), containment, gate, facts.boot, {})
     say_hello(settings, facts, log)
     os.chdir("/")  # what we are in cannot be unmounted
     tasks = Tasks(tools)
@@ -154,6 +164,8 @@ def _run(
         Trimmer(tools.loop, register, settings.log_max, tasks.occupied).look()
     Keeper(tools, tasks, facts, born).run()
     journal.close()
+    if apart:
+        apart.close()
     containment.close()
     log("info", "stopped")
 
@@ -183,8 +195,8 @@ def recall(journal: Journal, log: Log) -> Ledger:
     return ledger
 
 
-def facts_of(settings: Settings, uncontained: str, level: Level) -> Facts:
-    """What this node is, can and lacks."""
+def facts_of(settings: Settings, uncontained: str, not_apart: str, level: Level) -> Facts:
+    """What this node is, can and lacks; why it cannot, where that is not empty."""
     is_root = os.geteuid() == 0
     lacks: dict[str, str] = {}
     if uncontained:
@@ -192,6 +204,8 @@ def facts_of(settings: Settings, uncontained: str, level: Level) -> Facts:
             f"{uncontained}; what leaves a task's session, clears its environment and outlives "
             "its parent escapes sKill"
         )
+    if not_apart:
+        lacks["apart"] = f"{not_apart}; every task is started as with --plain"
     if not is_root:
         lacks["users"] = "clientd does not run as root: every task runs as its user"
     if settings.log_max and (why := objection(os.path.join(settings.logs, settings.name))):
@@ -199,8 +213,8 @@ def facts_of(settings: Settings, uncontained: str, level: Level) -> Facts:
     policy = settings.policy
     lacks |= policy.lacks()
     can = {
-        "shell": policy.templates is None, "contain": not uncontained, "users": is_root,
-        "policy": bool(policy.path),
+        "shell": policy.templates is None, "contain": not uncontained, "apart": not not_apart,
+        "users": is_root, "policy": bool(policy.path),
     }
     return Facts(
         name=settings.name, state=settings.state, logs=settings.logs, boot=processes.boot_id(),

@@ -1,7 +1,7 @@
 """Starts one program as a task: its own session, its log, nothing else of ours.
 
-posix_spawn does it without copying our page tables; only a change of user needs fork.  What
-cannot be executed is an error here, at once.
+posix_spawn does it without copying our page tables; only a change of user, and a pid namespace of
+the task's own, need fork.  What cannot be executed is an error here, at once.
 """
 
 import errno
@@ -9,10 +9,12 @@ import os
 import pwd
 import resource
 import signal
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
-from clientd.keeper import environment, forked
+from clientd.keeper import environment, forked, traced
+from clientd.keeper.apart import INIT, INITS_OWN, Apart
+from clientd.keeper.formats import is_program
 from godwit.errors import TaskError
 from godwit.task.record import Spec
 
@@ -37,19 +39,33 @@ class Place:
     readers: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The program's process; and its init, our child in its stead, or 0 for one that has none."""
+
+    pid: int
+    init: int = 0
+    #: Of a program that has an init; else -1.
+    pidfd: int = -1
+    #: 0: it is there still, to be looked at.
+    start_ticks: int = 0
+
+
 class Spawner:
     """Starts tasks; holds /dev/null open for their stdin."""
 
-    def __init__(self, place: Place):
+    def __init__(self, place: Place, apart: Apart | None = None):
+        """``apart``: how tasks get a pid namespace, where that can be."""
         self.place = place
+        self._apart = apart
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._user = environment.of_user(*myself(), os.environb)
 
     def log_path(self, task: str) -> str:
         return os.path.join(self.place.logs, f"{task}.log")
 
-    def spawn(self, spec: Spec, cgroup: int = -1) -> int:
-        """The pid of the task's root, whose program is already executing.
+    def spawn(self, spec: Spec, cgroup: int = -1) -> Spawned:
+        """The task's root, whose program is already executing.
 
         It begins in the cgroup whose folder is open as ``cgroup``, else in ours.  Raises
         TaskError, naming what is wrong, and then nothing is left of it.  Our own working
@@ -61,9 +77,11 @@ class Spawner:
             user = None
         log = self._open_log(spec.task)
         try:
+            if self._apart and spec.contained:
+                return self._start_apart(self._apart, spec, log, user, cgroup)
             if user is not None or cgroup >= 0:
-                return self._fork(spec, log, user, cgroup)
-            return self._spawn(spec, log)
+                return Spawned(self._fork(spec, log, user, cgroup))
+            return Spawned(self._spawn(spec, log))
         except TaskError:
             os.unlink(self.log_path(spec.task))
             raise
@@ -114,27 +132,82 @@ class Spawner:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, self.place.own_limit)
 
-    def _fork(self, spec: Spec, log: int, user: pwd.struct_passwd | None, cgroup: int) -> int:
-        own = self._user if user is None else environment.of_user(
-            user.pw_name, user.pw_dir, user.pw_shell, os.environb
-        )
-        words, env, cwd = environment.words(spec), self._environment(own, spec), self._cwd(spec)
-        files = environment.candidates(words[0], env[b"PATH"])
+    def _start_apart(
+        self, apart: Apart, spec: Spec, log: int, user: pwd.struct_passwd | None, cgroup: int
+    ) -> Spawned:
+        self._check_format(spec, user)
+        init = self._fork(spec, log, user, cgroup, apart)
         try:
-            return forked.spawn(forked.Program(
-                user, cgroup, files, words, env, cwd, self._null, log, self.place.limit
-            ))
+            program = traced.follow(init)
+        except traced.NotExecuted as err:
+            raise self._not_executed(spec, user, str(err)) from err
+        return Spawned(program.pid, init, program.pidfd, program.start_ticks)
+
+    def _check_format(self, spec: Spec, user: pwd.struct_passwd | None) -> None:
+        """Raises TaskError for what init would give to a shell."""
+        word, path = environment.words(spec)[0], self._environment(self._own(user), spec)[b"PATH"]
+        for file in environment.candidates(word, path):
+            whole = os.path.join(self._cwd(spec), file)
+            if not probe(whole):
+                if not is_program(whole):
+                    raise _refusal(word, whole, errno.ENOEXEC)
+                return
+
+    def _not_executed(
+        self, spec: Spec, user: pwd.struct_passwd | None, why: str
+    ) -> TaskError:
+        """What init could not execute, and why: its last line in the log ends with the reason."""
+        word = environment.words(spec)[0]
+        with open(self.log_path(spec.task), "rb") as log:
+            reason = log.read(65536).strip().rpartition(b": ")[2].decode("utf-8", "replace")
+        number = next((n for n in errno.errorcode if os.strerror(n) == reason), 0)
+        if not number:
+            return TaskError("exec", f"{os.fsdecode(word)} was not executed: {reason or why}")
+        path = self._environment(self._own(user), spec)[b"PATH"]
+        try:
+            file = environment.choose(
+                word, path, lambda file: probe(os.path.join(self._cwd(spec), file))
+            )
+        except TaskError as err:
+            return err
+        return _refusal(word, os.path.join(self._cwd(spec), file), number)
+
+    def _own(self, user: pwd.struct_passwd | None) -> dict[bytes, bytes]:
+        """A user's own environment."""
+        if user is None:
+            return self._user
+        return environment.of_user(user.pw_name, user.pw_dir, user.pw_shell, os.environb)
+
+    def _fork(
+        self, spec: Spec, log: int, user: pwd.struct_passwd | None, cgroup: int,
+        apart: Apart | None = None,
+    ) -> int:
+        """The pid of the program; with ``apart`` that of its init, which is stopped."""
+        words, env, cwd = (
+            environment.words(spec), self._environment(self._own(user), spec), self._cwd(spec)
+        )
+        files = environment.candidates(words[0], env[b"PATH"])
+        executed = (words, files)
+        if apart:
+            executed = (apart.words(words), [apart.init])
+            env = {name: value for name, value in env.items() if name not in INITS_OWN}
+        try:
+            with apart.children() if apart else nullcontext():
+                return forked.spawn(forked.Program(
+                    user, cgroup, executed[1], executed[0], env, cwd, self._null, log,
+                    self.place.limit, traced=apart is not None,
+                ))
         except OSError as err:
             raise _failure(err, "its process") from err
         except forked.StepFailed as failed:
-            if failed.step == "exec":
+            if failed.step == "exec" and not apart:
                 # To say why, look for it as we would have.
                 file = environment.choose(
                     words[0], env[b"PATH"],
                     lambda file: probe(file and os.path.join(cwd, file)),
                 )
                 raise _refusal(words[0], os.path.join(cwd, file), failed.number) from failed
-            what = failed.step
+            what = failed.step if failed.step != "exec" else f"its init {INIT}"
             if what == "chdir":
                 what = f"its working directory {os.fsdecode(cwd)}"
             if user:

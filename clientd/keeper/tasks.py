@@ -16,6 +16,7 @@ from clientd.keeper.adoption import (
     left_text,
     unrecorded,
 )
+from clientd.keeper.apart import init_of
 from clientd.keeper.endings import Endings
 from clientd.keeper.launches import Launches
 from clientd.keeper.records import Exited, Forgotten, Noted, Stepped, told_by
@@ -236,7 +237,8 @@ class Tasks:
         if known.status.alive and known.pid:
             self._left.discard(task)
             try:
-                self._watch.add(Root(task, known.pid, known.start_ticks, False))
+                init = init_of(known.pid)
+                self._watch.add(Root(task, known.pid, known.start_ticks, False, init=init))
             except OSError:
                 self._register.note(Stepped(task, Cause.LOST, UNWATCHED, time.time()))
         self._register.told_status(task)

@@ -25,8 +25,23 @@ class Root:
     is_child: bool
     #: Our own peak when it was started, KiB: execve(2) leaves it in the child's ru_maxrss.
     peak: int = 0
-    #: -1 when there was no descriptor left: then SIGCHLD alone tells.
+    #: Its init, our child in its stead; or 0.  See clientd.keeper.apart.
+    init: int = 0
+    #: -1 when there was no descriptor left: then SIGCHLD alone tells.  Given for one with an init,
+    #: which may have waited for it by now.
     pidfd: int = -1
+    #: Of ``init``.
+    init_fd: int = -1
+
+    @property
+    def waited(self) -> int:
+        """Who is waited for."""
+        return self.init or self.pid
+
+    @property
+    def watched(self) -> int:
+        """The descriptor that tells when."""
+        return self.init_fd if self.init else self.pidfd
 
 
 #: Gets the root that ended; its status as wait(2) has it, None when it cannot be known; its usage.
@@ -49,11 +64,14 @@ class Watch:
 
         Raises ProcessLookupError for one that is not our child and is gone by now.
         """
-        root = replace(root, pidfd=self._open(root))
-        self.roots[root.task] = self.by_pid[root.pid] = root
-        if root.pidfd >= 0:
+        if not root.init or not root.is_child:
+            root = replace(root, pidfd=self._open(root))
+        if root.init:
+            root = replace(root, init_fd=self._open_init(root))
+        self.roots[root.task] = self.by_pid[root.waited] = root
+        if root.watched >= 0:
             take = self._take_child if root.is_child else self._take_stranger
-            self._loop.watch(root.pidfd, lambda events: take(root, events))
+            self._loop.watch(root.watched, lambda events: take(root, events))
 
     @staticmethod
     def _open(root: Root) -> int:
@@ -71,9 +89,23 @@ class Watch:
                 raise ProcessLookupError(root.pid)
         return fd
 
+    @staticmethod
+    def _open_init(root: Root) -> int:
+        try:
+            return os.pidfd_open(root.init)
+        except OSError:
+            if root.is_child:
+                return -1
+            os.close(root.pidfd)
+            raise
+
     def _take_child(self, root: Root, _events: int = 0) -> None:
-        pid, status, used = os.wait4(root.pid, os.WNOHANG)
+        pid, status, used = os.wait4(root.waited, os.WNOHANG)
         if pid:
+            if root.init and root.pidfd >= 0:
+                # Init tells a signal as a code; the kernel tells it as it was, where it is new.
+                told = pidfd.exit_status(root.pidfd, root.pid, root.start_ticks)
+                status = status if told is None else told
             self._drop(root)
             self._ended(root, status, usage(used, root.peak))
 
@@ -92,10 +124,12 @@ class Watch:
         self._take_stranger(root, EPOLLHUP)
 
     def _drop(self, root: Root) -> None:
-        del self.roots[root.task], self.by_pid[root.pid]
-        if root.pidfd >= 0:
-            self._loop.forget(root.pidfd)
-            os.close(root.pidfd)
+        del self.roots[root.task], self.by_pid[root.waited]
+        if root.watched >= 0:
+            self._loop.forget(root.watched)
+        for fd in (root.pidfd, root.init_fd):
+            if fd >= 0:
+                os.close(fd)
 
     def reap(self) -> int:
         """Waits for all children that ended; how many were no task's root.

@@ -52,6 +52,9 @@ class Spec(Struct, frozen=True, omit_defaults=True):
     epoch: int = 1
     #: Wall clock, for display: seconds since 1970.
     asked_at: float = 0.0
+    #: In a pid namespace of its own, where the node can: all it starts ends with it, and it can be
+    #: moved as it is.
+    contained: bool = False
 
     @property
     def command(self) -> str:

@@ -112,6 +112,8 @@ class Execute(Request, frozen=True, tag="Execute"):
     #: Answered by Launched; then Output and OutputEnd for each task as they come, and one Tasks
     #: when all have ended.  Without it: by one Tasks, as soon as all run.
     follow: bool = False
+    #: In a pid namespace of its own, where a node can.
+    contained: bool = False
 
 
 class FollowLogs(Request, frozen=True, tag="FollowLogs"):

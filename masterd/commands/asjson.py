@@ -115,6 +115,7 @@ def whole_task(it: Task) -> Document:
         "env": {text(name): text(value) for name, value in spec.env.items()},
         "index": spec.index,
         "oneoff": spec.oneoff,
+        "contained": spec.contained,
         "asked_at": spec.asked_at or None,
         "start_ticks": it.start_ticks or None,
         "boot": it.boot or None,

@@ -23,6 +23,8 @@ def execute(context: Context, given: Given) -> int:
     The words after NODES are the program and its arguments, as they are: no shell reads them.
     A pipe or a redirection needs --shell and one quoted word.  Options stand before NODES.
     Standard input is empty; output goes to the task's log, in the node's folder for logs.
+    Where list says that a node can "apart", pids inside are the task's own ($$ is 2), and all that
+    it started ends when it does.
 
     Options:
       --shell           CMD is one line for /bin/sh -c.
@@ -30,6 +32,8 @@ def execute(context: Context, given: Given) -> int:
       -e, --env VAR     NAME=VALUE, or NAME to pass on the one here; may be repeated.
       --name NAME       A name of your own, shown in list.
       --user USER       Run as this user of the node, who must be let into DIR.
+      --plain           Without a pid namespace and an init of its own: what it starts may outlive
+                        it, and it cannot be moved.
       --count N         So many copies on each node; each reads GODWIT_INDEX  [default: 1]
       -f, --follow      Show the output until the tasks have ended; Ctrl-C leaves them running.
       --wait            Block until they have ended, pass signals on, and exit as wait does.
@@ -65,6 +69,7 @@ def _request(context: Context, given: Given) -> op.Execute:
         cwd=os.fsencode(given["--cwd"] or ""), env=_environment(context, given["--env"]),
         name=given["--name"] or "", user=given["--user"] or "",
         count=asking.whole(given["--count"], "--count", least=1), follow=given["--follow"],
+        contained=not given["--plain"],
     )
 
 

@@ -40,7 +40,7 @@ def runs(pid: int) -> bool:
 def escaped(one: Cluster, tmp_path: Path, how: str, then: str) -> tuple[str, int]:
     """A task from which a process gets away by ``how``, and that goes on with ``then``."""
     file = tmp_path / "pid"
-    task = one.launch("node1", "sh", "-c", f"{ESCAPES[how]}\n{then}", "sh", str(file))
+    task = one.launch("--plain", "node1", "sh", "-c", f"{ESCAPES[how]}\n{then}", "sh", str(file))
     eventually(lambda: file.exists() and file.read_text().endswith("\n"), f"escape by {how}")
     return str(task["task"]), int(file.read_text())
 
@@ -84,7 +84,9 @@ def test_a_fork_bomb_of_a_hundred_ends_at_once(one: Cluster, tmp_path: Path) -> 
         "print('ready', flush=True)\n"
         "time.sleep(300)\n"
     )
-    launched = one.launch("-e", f"BOMB={tmp_path}", "node1", sys.executable, "-c", program)
+    launched = one.launch(
+        "--plain", "-e", f"BOMB={tmp_path}", "node1", sys.executable, "-c", program
+    )
     eventually(lambda: one.godwit("logs", launched["task"]).stdout == "ready\n", "all forked")
     eventually(lambda: len(marked(f"BOMB={tmp_path}")) == 201, "all there")
     assert one.godwit("sKill", launched["task"]).returncode == 0
