@@ -222,6 +222,10 @@ class Agent:
             case orders.Facts():
                 self.facts = word
                 self.orphan_since = now
+            case orders.Able(can, lacks):
+                assert self.facts is not None
+                self.facts = replace(self.facts, can=can, lacks=lacks)
+                yield from self._to_master(wire.Able(can, lacks))
             case orders.Known(tasks, last):
                 self.tasks.update((task.id, task) for task in tasks)
                 if last:

@@ -242,6 +242,8 @@ class Master:
                 yield from self.copies.moved(node, message)
             case wire.Renew(request):
                 yield from self.admission.renew(node, request, self._now)
+            case wire.Able(can, lacks):
+                node.can, node.lacks = can, dict(lacks)
             case wire.Leaving():
                 yield from self.nodes.leaving(node, message, self._now, self._wall)
 

@@ -10,10 +10,14 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import partial
 
+from msgspec.structs import replace
+
 from clientd.keeper import orders
 from clientd.keeper.agents import Agent
 from clientd.keeper.birth import Born
+from clientd.keeper.criu import Criu
 from clientd.keeper.news import batches
+from clientd.keeper.probing import Found, without_lazy
 from clientd.keeper.spokesman import Spokesman
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
@@ -49,12 +53,15 @@ class Keeper:
         self._loop = tools.loop
         self._register = tools.register
         self._log = tools.register.log
+        self._errands = tools.errands
         self._tasks = tasks
         self._facts = facts
         self._born = born
         self._phase = Phase.RUNNING
         self._reason = ""
         self._spokesman = Spokesman(facts, tools.gate.agent)
+        #: Freezes tasks and restores them; None while it is looked for, and where there is none.
+        self.criu: Criu | None = None
         #: What the agent does, once it does it.
         self._at_work = ""
         #: Running tasks, as the supervisor was told.
@@ -100,6 +107,22 @@ class Keeper:
         for batch in batches(known[name] for name in names if name in known):
             yield orders.Known(batch, last=False)
         yield orders.Known(())
+
+    def looked_for_criu(self, found: Found) -> None:
+        """What came of it; the agent hears of it, now or with the rest."""
+        can, lacks = self._facts.can, dict(self._facts.lacks)
+        if found.path:
+            self.criu = Criu(found.path, self._errands)
+            can = (*can, f"criu {found.version}")
+            if reason := without_lazy(found):
+                lacks["lazy"] = reason
+            else:
+                can = (*can, "lazy")
+        else:
+            lacks["criu"] = f"{found.reason}; tasks cannot be moved as they are"
+        self._spokesman.learn(can, lacks)
+        self._tell(orders.Able(can, lacks))
+        self._log("info", f"criu: {found.version or 'none'} {found.path or found.reason}")
 
     # ---- orders ----------------------------------------------------------------------------
 

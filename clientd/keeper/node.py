@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pwd
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from zlib import crc32
@@ -13,12 +14,14 @@ from clientd.keeper.birth import Born, settle_memory
 from clientd.keeper.cgroups import Cgroups
 from clientd.keeper.containment import Containment
 from clientd.keeper.demotion import find_agent_user, give_log, hand_over, try_out
+from clientd.keeper.errands import Errands
 from clientd.keeper.gate import Gate
 from clientd.keeper.journal import Journal
 from clientd.keeper.keeper import Keeper
 from clientd.keeper.loop import Loop
 from clientd.keeper.orders import Facts
 from clientd.keeper.policyfile import NAME, read_file
+from clientd.keeper.probing import Probing
 from clientd.keeper.records import Based, Ledger
 from clientd.keeper.register import Register
 from clientd.keeper.settings import Settings, orphans_kill_s
@@ -153,7 +156,11 @@ def _run(
         admit_agent(settings, agent, ledger)
     containment, register = Containment(cgroups, place.mark), Register(journal, ledger, log)
     gate = Gate(settings.policy, files, myself()[0], agent)
-    tools = Tools(Loop(), register, Spawner(place, apart), containment, gate, facts.boot, {})
+    loop, others = Loop(), dict[int, Callable[[], None]]()
+    errands = Errands(loop, others)
+    tools = Tools(
+        loop, register, Spawner(place, apart), containment, gate, facts.boot, others, errands
+    )
     say_hello(settings, facts, log)
     os.chdir("/")  # what we are in cannot be unmounted
     tasks = Tasks(tools)
@@ -162,7 +169,10 @@ def _run(
     settle_memory()
     if settings.log_max:
         Trimmer(tools.loop, register, settings.log_max, tasks.occupied).look()
-    Keeper(tools, tasks, facts, born).run()
+    keeper = Keeper(tools, tasks, facts, born)
+    Probing(errands, os.path.join(settings.state, "criu.json"), keeper.looked_for_criu).start()
+    keeper.run()
+    errands.close()
     journal.close()
     if apart:
         apart.close()

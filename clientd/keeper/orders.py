@@ -108,6 +108,13 @@ class Facts(Word, frozen=True, tag="Facts"):
     stderr: Level = "info"
 
 
+class Able(Word, frozen=True, tag="Able"):
+    """Another ``can`` and ``lacks`` than the Facts had."""
+
+    can: tuple[str, ...]
+    lacks: dict[str, str] = {}
+
+
 class Known(Word, frozen=True, tag="Known"):
     """All tasks, in as many words as it takes; ``last`` ends it."""
 
@@ -155,7 +162,7 @@ class Stopping(Word, frozen=True, tag="Stopping"):
 Orders = (
     Start | Signal | Pause | Forget | Measure | Settled | Restart | Stop | Say
 )
-Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping
+Words = Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Able
 
 _encoder = msgspec.msgpack.Encoder()
 _orders: msgspec.msgpack.Decoder[Orders] = msgspec.msgpack.Decoder(Orders)

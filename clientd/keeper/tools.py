@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clientd.keeper.containment import Containment
+from clientd.keeper.errands import Errands
 from clientd.keeper.gate import Gate
 from clientd.keeper.loop import Loop
 from clientd.keeper.register import Register
@@ -23,3 +24,5 @@ class Tools:
     boot: str
     #: Who waits for which of our children that are no task's.
     others: dict[int, Callable[[], None]]
+    #: Runs programs for the keeper itself.
+    errands: Errands

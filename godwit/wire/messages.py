@@ -164,6 +164,13 @@ class Leaving(Message, frozen=True, tag="Leaving"):
     tasks_left: int = 0
 
 
+class Able(Message, frozen=True, tag="Able"):
+    """What this node can and lacks, instead of what its Hello said: it took a while to find out."""
+
+    can: tuple[str, ...]
+    lacks: dict[str, str] = {}
+
+
 # ---- master to node, control ---------------------------------------------------------------
 
 
@@ -329,7 +336,7 @@ WINDOW = 256 * 1024
 Opening = Hello | Adopt | Welcome | Refuse
 FromNode = (
     Report | Changed | Rejected | Forgotten | Beat | Done | Measured | Leaving | Listening | Moved
-    | Copied | Renew
+    | Copied | Renew | Able
 )
 FromMaster = (
     Launch | Signal | Pause | Forget | Measure | Erase | Transfer | Abandon | Follow | Unfollow

@@ -1,0 +1,187 @@
+"""CRIU: freezes a task and all of its processes into files, and makes them again: criu(8).
+
+It runs as an errand of the keeper's.  Its command line serves as well as its RPC (``criu swrk``):
+both start a process, which is what takes time (some 17 ms of loading), and both tell the reason
+of a failure in the log file alone.
+
+Facts: after ``dump --leave-stopped`` and ``restore --leave-stopped`` every process is stopped as
+by SIGSTOP, and SIGCONT lets it go on.  ``--restore-sibling`` makes what is restored a child of
+who started CRIU: so we get its exit status.  It is put into the cgroup that CRIU runs in.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+from clientd.keeper import processes
+from clientd.keeper.apart import program_of
+from clientd.keeper.complaints import Complaint, complaint
+from clientd.keeper.errands import Errands, Outcome
+from clientd.keeper.traced import Executed
+
+#: Seconds for one dump or restore, unless asked otherwise.
+LIMIT_S = 120.0
+
+_LOG = "criu.log"
+_PIDFILE = "criu.pid"
+#: Of descriptors that are handed to CRIU; below are its own.
+_FIRST_FD = 100
+_COMMON = ("--manage-cgroups=ignore", "--file-locks", "-v1", "--log-file", _LOG)
+
+
+@dataclass(frozen=True, slots=True)
+class Dumped:
+    """A dump that was tried: all in ``images`` when there is no complaint."""
+
+    complaint: Complaint | None
+    took_s: float
+    #: Pids inside the namespace of processes that were stopped before: they stay stopped.
+    stopped: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A restore that was tried; without a complaint it is there, stopped, as our child."""
+
+    complaint: Complaint | None
+    took_s: float
+    init: int = 0
+    #: What init started, as it is to be watched; its descriptor is the taker's to close.
+    program: Executed | None = None
+
+
+class Criu:
+    """A CRIU that works here."""
+
+    def __init__(self, path: str, errands: Errands):
+        self._path = path
+        self._errands = errands
+
+    def dump(
+        self, init: int, images: str, done: Callable[[Dumped], None], *,
+        limit_s: float = LIMIT_S, options: tuple[str, ...] = (),
+    ) -> None:
+        """Saves the namespace of ``init`` into the folder ``images`` and leaves it stopped.
+
+        When it fails the task is as it was before, but for having been stopped a while.
+        ``options``: more of ``criu dump``'s.
+        """
+        stopped = frozenset(inside(pid) for pid in tree(init) if _is_stopped(pid))
+        words = [
+            self._path, "dump", "--tree", str(init), "--images-dir", images, "--leave-stopped",
+            "--timeout", str(max(1, int(limit_s))), *_COMMON, *options,
+        ]
+
+        def ended(outcome: Outcome) -> None:
+            failed = _failed(outcome, images, limit_s)
+            if failed:
+                thaw(init, stopped)
+            done(Dumped(failed, outcome.took_s, stopped))
+
+        self._errands.run(words, ended, limit_s)
+
+    def restore(
+        self, images: str, done: Callable[[Restored], None], *,
+        files: Mapping[str, int] | None = None, limit_s: float = LIMIT_S,
+        options: tuple[str, ...] = (),
+    ) -> None:
+        """Makes what is in ``images`` again, stopped, in the cgroup that we are in now.
+
+        ``files``: path of a file as the task had it open -> our descriptor that takes its place;
+        its log goes so.  When it fails nothing of it is left.
+        """
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(images, _PIDFILE))  # an earlier try's
+        given = dict(enumerate((files or {}).items(), _FIRST_FD))
+        words = [
+            self._path, "restore", "--images-dir", images, "--restore-detached",
+            "--restore-sibling", "--leave-stopped", "--pidfile", _PIDFILE, *_COMMON, *options,
+        ]
+        for number, (path, _) in given.items():
+            words += ["--inherit-fd", f"fd[{number}]:{path.lstrip('/')}"]
+        self._errands.run(
+            words, partial(_restored, images, done, limit_s), limit_s,
+            {number: fd for number, (_, fd) in given.items()},
+        )
+
+
+def _restored(
+    images: str, done: Callable[[Restored], None], limit_s: float, outcome: Outcome
+) -> None:
+    failed = _failed(outcome, images, limit_s)
+    init = _pid(images)
+    if failed:
+        if init:
+            end(init)
+        done(Restored(failed, outcome.took_s))
+        return
+    pid = program_of(init)
+    process = processes.look(pid)
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        fd = -1
+    program = Executed(pid, process.start_ticks if process else 0, fd)
+    done(Restored(None, outcome.took_s, init, program))
+
+
+def _failed(outcome: Outcome, images: str, limit_s: float) -> Complaint | None:
+    if outcome.fine:
+        return None
+    if outcome.status is None:
+        return Complaint("criu", outcome.output.decode("utf-8", "replace"))
+    if outcome.late:
+        return Complaint("late", f"it was not done within {limit_s:g} s")
+    log = ""
+    with suppress(OSError), open(os.path.join(images, _LOG), errors="replace") as file:
+        log = file.read(1 << 20)
+    return complaint(log or outcome.output.decode("utf-8", "replace"))
+
+
+def _pid(images: str) -> int:
+    with suppress(OSError, ValueError), open(os.path.join(images, _PIDFILE)) as file:
+        return int(file.read())
+    return 0
+
+
+# ---- what is done to processes that are stopped ---------------------------------------------
+
+
+def tree(init: int) -> Iterator[int]:
+    """Pids of init and all its descendants: of all in its namespace."""
+    yield init
+    with suppress(OSError), open(f"/proc/{init}/task/{init}/children") as file:
+        children = [int(pid) for pid in file.read().split()]
+        for child in children:
+            yield from tree(child)
+
+
+def thaw(init: int, stopped: Collection[int] = ()) -> None:
+    """Lets all go on, after a dump or a restore; those ``stopped`` before (pids inside) do not."""
+    for pid in tree(init):
+        if inside(pid) not in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def end(init: int) -> None:
+    """SIGKILL to an init of ours: with it the kernel ends all in its namespace, stopped or not."""
+    with suppress(ProcessLookupError):
+        os.kill(init, signal.SIGKILL)
+
+
+def inside(pid: int) -> int:
+    """The pid that a process has in its own namespace; 0 when it is gone."""
+    with suppress(OSError), open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+    return 0
+
+
+def _is_stopped(pid: int) -> bool:
+    process = processes.look(pid)
+    return process is not None and process.state in "Tt"
