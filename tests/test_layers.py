@@ -31,6 +31,7 @@ PURE = [
     "clientd.events",
     "clientd.actions",
     "clientd.keeper.backoff",
+    "clientd.keeper.complaints",
     "clientd.keeper.news",
     "clientd.keeper.orders",
     "clientd.keeper.policy",

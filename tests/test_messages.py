@@ -41,6 +41,8 @@ EXAMPLES: list[tuple[m.Message, dict[str, object]]] = [
       "tasks": {"a": {"utime_s": 0.5, "maxrss_bytes": 4096}}}),
     (m.Renew(b"csr"), {"is": "Renew", "request": b"csr"}),
     (m.Leaving("SIGTERM", 2), {"is": "Leaving", "reason": "SIGTERM", "tasks_left": 2}),
+    (m.Able(("shell",), {"criu": "none"}),
+     {"is": "Able", "can": ["shell"], "lacks": {"criu": "none"}}),
     (m.Listening(4, 9), {"is": "Listening", "order": 4, "port": 9}),
     (m.Moved(4, 1, 2), {"is": "Moved", "order": 4, "done": 1, "total": 2}),
     (m.Launch(Spec("", (b"true",)), ("a", "b"), (1, 2)),

@@ -15,6 +15,7 @@ by itself.  What really happened is told by a pidfd of the program's (clientd.ke
 import ctypes
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -75,8 +76,12 @@ class Apart:
             raise OSError(number, os.strerror(number))
 
     def words(self, words: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """What init is executed with to start the program."""
-        return (self.init, b"--", *words)
+        """What init is executed with to start the program.
+
+        It does not pass on SIGCONT: that lets it go on after a freeze, and is not for those of the
+        program's processes that had been stopped before.
+        """
+        return (self.init, b"-r", b"%d:0" % signal.SIGCONT, b"--", *words)
 
     def close(self) -> None:
         os.close(self._own)

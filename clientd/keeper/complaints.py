@@ -29,7 +29,7 @@ _HARMLESS = (
 
 #: What its line has in it -> the complaint; groups go in as {0}, {1}.
 _TABLE: tuple[tuple[str, Complaint], ...] = (
-    (r"Connected TCP socket", Complaint(
+    (r"Connected TCP socket|In-flight connection", Complaint(
         "tcp", "it has an established TCP connection", "it can move once that is closed")),
     (r"tcp.*(?:Can't|Unable).*repair|Unable to (?:turn|switch).*repair", Complaint(
         "tcp", "its TCP connection cannot be taken along", "it can move once that is closed")),
@@ -43,7 +43,13 @@ _TABLE: tuple[tuple[str, Complaint], ...] = (
     (r"Can't dump file \d+ of that type \[\d+\] \((.+?)\)", Complaint(
         "file-kind", "it has a descriptor of a kind that cannot be saved: {0}",
         "it can move once that is closed")),
-    (r"io_uring", Complaint("io-uring", "it uses io_uring, which cannot be saved")),
+    # No such descriptor can be sent over a socket, which is how CRIU gets them: EINVAL.
+    (r"io_uring|send_fds failed \(-22\)", Complaint(
+        "io-uring", "it uses io_uring, which cannot be saved")),
+    # From Linux 6.16 on SO_PASSCRED is of Unix sockets alone; CRIU 4.1 asks it of every socket.
+    (r"sockets: Can't get 1:\d+ opt|Unknown socket collected", Complaint(
+        "socket", "it has a socket of a kind that cannot be saved here",
+        "it can move once that is closed")),
     (r"perf_event", Complaint("perf", "it has a performance counter open")),
     (r"Can't lookup mount=\d+ for fd=(-?\d+) path=(\S+)", Complaint(
         "mount", "{1} (descriptor {0}) is open on a mount that is not to be found here")),
@@ -56,7 +62,7 @@ _TABLE: tuple[tuple[str, Complaint], ...] = (
         "set sysctl fs.pipe-user-pages-soft=0, or give clientd CAP_SYS_RESOURCE")),
     (r"ghost file.*(?:limit|size)|bigger than.*ghost", Complaint(
         "ghost-file", "it has a big file open that was deleted")),
-    (r"Can't (?:attach|seize)|Unable to (?:seize|interrupt)|is already traced|SEIZE", Complaint(
+    (r"Can't (?:attach|seize)|Unable to (?:seize|interrupt)|Unseizable|SEIZE", Complaint(
         "traced", "it cannot be stopped: a debugger may hold it", "end the debugger")),
     (r"File (\S+) has bad (size|mode|build-?ID|checksum)[^(]*(\(.*\))?", Complaint(
         "file-differs", "/{0} is not the same there: its {1} differs",

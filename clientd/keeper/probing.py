@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
+from os import geteuid
 
 from clientd.keeper.complaints import errors
 from clientd.keeper.errands import Errands, Outcome
@@ -85,7 +86,7 @@ class Probing:
         self._reasons: list[str] = []
 
     def start(self) -> None:
-        if os.geteuid() != 0:
+        if geteuid() != 0:
             self._done(Found(reason="clientd does not run as root"))
         elif (known := _recall(self._cache, self._key)) is not None:
             self._done(known)

@@ -61,6 +61,9 @@ class Spawner:
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._user = environment.of_user(*myself(), os.environb)
 
+    def close(self) -> None:
+        os.close(self._null)
+
     def log_path(self, task: str) -> str:
         return os.path.join(self.place.logs, f"{task}.log")
 
