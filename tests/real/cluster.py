@@ -236,7 +236,8 @@ class Cluster:
 
     def start_master(self) -> None:
         """Starts the master and waits until it answers; again on the port and state it had."""
-        self.master = Daemon(
+        self.master = self._daemon(
+            "master",
             [
                 *self.python, "masterd", "--headless", "--listen", self._listen,
                 "--state", self.state, "--logs", self.logs,
@@ -252,7 +253,8 @@ class Cluster:
             self._earlier.append((name, earlier))
         log = self.log(name)
         self._log_began[name] = log.stat().st_size if log.exists() else 0
-        self.nodes[name] = Daemon(
+        self.nodes[name] = self._daemon(
+            name,
             [
                 *self.python, "clientd", "--name", name, "--master", self.address,
                 "--token-file", self.token_file(),
@@ -264,7 +266,8 @@ class Cluster:
     def start_waiting_node(self, name: str, *options: str) -> tuple[str, str]:
         """Starts a node that waits for ``register``; its host and port once it listens."""
         port = str(free_port())
-        self.nodes[name] = daemon = Daemon(
+        self.nodes[name] = daemon = self._daemon(
+            name,
             [
                 *self.python, "clientd", "--name", name, "--listen", f"127.0.0.1:{port}",
                 "--state", str(self.top / name), "--logs", self.logs, *options,
@@ -298,6 +301,12 @@ class Cluster:
                 request = op.MakeToken(0, uses=1000, ttl_s=3600.0)
                 path.write_text(client.ask(request, op.TokenMade).token)
         return str(path)
+
+    def _daemon(
+        self, name: str, argv: Sequence[str], told: Path, environment: dict[str, str]
+    ) -> Daemon:
+        """Starts one, ``master`` or a node; on this machine."""
+        return Daemon(argv, told, environment)
 
     def kill_master(self) -> None:
         """kill -9."""
