@@ -25,7 +25,7 @@ import pytest
 
 from clientd.keeper.criu import inside
 from tests.real import host_main
-from tests.real.cluster import Cluster, Daemon, children, descendants, eventually
+from tests.real.cluster import DEADLINE_S, Cluster, Daemon, children, descendants, eventually
 
 TOP = Path(__file__).parent.parent.parent
 #: Of the switch's network, which is nobody else's.
@@ -88,9 +88,12 @@ class Host:
     def close(self) -> None:
         """Ends it and everything in it."""
         self._orders.close()
-        for pid in children(self._unshare.pid):
-            os.kill(pid, signal.SIGKILL)
-        self._unshare.wait()
+        try:
+            self._unshare.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired:
+            for pid in children(self._unshare.pid):
+                os.kill(pid, signal.SIGKILL)
+            self._unshare.wait()
 
 
 class Hosts:
