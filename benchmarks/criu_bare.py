@@ -48,7 +48,8 @@ size = int(sys.argv[1]) << 20
 heap = bytearray(os.urandom(1 << 20) * (size >> 20))
 digest = hashlib.blake2b(heap).hexdigest()
 def check(*_):
-    os.write(1, b"\\nintact\\n" if hashlib.blake2b(heap).hexdigest() == digest else b"\\ndamaged\\n")
+    same = hashlib.blake2b(heap).hexdigest() == digest
+    os.write(1, b"\\nintact\\n" if same else b"\\ndamaged\\n")
     os._exit(0)
 signal.signal(signal.SIGTERM, check)
 while True:

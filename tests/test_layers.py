@@ -21,6 +21,7 @@ PURE = [
     "godwit.seldom",
     "godwit.task.lifecycle",
     "godwit.task.record",
+    "godwit.task.verdict",
     "godwit.wire.frames",
     "godwit.wire.messages",
     "godwit.wire.operations",

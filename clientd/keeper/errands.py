@@ -73,7 +73,7 @@ class Errands:
         """Its time is up: SIGKILL; ``done`` follows."""
         if errand := self._under_way.get(pid):
             errand.late = True
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
 
     def _reap(self, pid: int) -> None:
         errand = self._under_way.get(pid)
@@ -95,7 +95,7 @@ class Errands:
     def close(self) -> None:
         """Ends what is under way and waits for it; nobody is told."""
         for pid, errand in self._under_way.items():
-            os.kill(pid, signal.SIGKILL)
+            _kill(pid)
             os.waitpid(pid, 0)
             del self._others[pid]
             self._loop.silence(f"errand of {pid}")
@@ -113,6 +113,12 @@ class _Errand:
     done: Done
     pidfd: int = -1
     late: bool = False
+
+
+def _kill(pid: int) -> None:
+    """With the helpers that it has started: ``criu check``'s wait for it for ever."""
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _spawn(words: Sequence[str], output: int, descriptors: Mapping[int, int]) -> int:

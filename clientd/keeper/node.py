@@ -29,7 +29,7 @@ from clientd.keeper.spawn import Place, Spawner, myself
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
 from clientd.keeper.trim import Trimmer, objection
-from godwit import __version__
+from godwit import __version__, places
 from godwit.errors import StartError, UsageError
 from godwit.log import Level, Log
 
@@ -170,7 +170,9 @@ def _run(
     if settings.log_max:
         Trimmer(tools.loop, register, settings.log_max, tasks.occupied).look()
     keeper = Keeper(tools, tasks, facts, born)
-    Probing(errands, os.path.join(settings.state, "criu.json"), keeper.looked_for_criu).start()
+    # One answer for all nodes of a machine.
+    cache = os.path.join(places.state_home(), "criu.json")
+    Probing(errands, cache, keeper.looked_for_criu).start()
     keeper.run()
     errands.close()
     journal.close()

@@ -49,17 +49,19 @@ def without_lazy(found: Found) -> str:
     """
     if not found.lazy:
         return "this kernel or CRIU cannot bring a task's memory after it runs again"
-    with suppress(OSError, ValueError, StopIteration):
-        with open(PIPE_LIMIT) as file:
-            limit = int(file.read())
-        with open("/proc/self/status") as status:
-            rights = next(int(line.split()[1], 16) for line in status if line[:7] == "CapEff:")
-        if limit and not rights >> CAP_SYS_RESOURCE & 1:
+    with suppress(OSError, ValueError), open(PIPE_LIMIT) as file:
+        if int(file.read()) and not int(_rights(), 16) >> CAP_SYS_RESOURCE & 1:
             return (
                 "a task's memory cannot wait in pipes here: set sysctl fs.pipe-user-pages-soft=0, "
                 "or give clientd CAP_SYS_RESOURCE"
             )
     return ""
+
+
+def _rights() -> str:
+    """Our effective capabilities, in hexadecimal."""
+    with open("/proc/self/status") as status:
+        return next(line.split()[1] for line in status if line.startswith("CapEff:"))
 
 
 def candidates() -> list[str]:
@@ -152,9 +154,9 @@ def version_in(text: str) -> str:
 
 
 def _key(paths: list[str]) -> list[object]:
-    """Another one when a file or the kernel is another."""
+    """Another one when a file, the kernel, or what we may do is another."""
     system = os.uname()
-    identities: list[object] = [system.release, system.version]
+    identities: list[object] = [system.release, system.version, _rights()]
     for path in paths:
         try:
             seen = os.stat(path)

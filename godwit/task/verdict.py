@@ -1,0 +1,232 @@
+"""The verdict before a freeze: can a task move to a node as it is, and if not, why not.  Pure.
+
+What is known of the task (Traits) and of a node (Place) comes from whoever can see it; nothing is
+frozen to find out.  A reason with the verdict ``no`` forbids; one with ``if`` names what has to be
+so, which cannot be seen from here.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from msgspec import Struct
+
+Word = Literal["yes", "if", "no"]
+
+#: Share of a node's free memory that one task may need.
+MOST_OF_FREE = 0.9
+#: Seconds for the rest of a small task: freezing, the start of CRIU twice, the first steps.
+OVERHEAD_S = 0.09
+
+
+class Binary(Struct, frozen=True, omit_defaults=True):
+    """A program or library that the task runs on; the same by its build id, else by its size."""
+
+    path: bytes
+    size: int
+    build_id: str = ""
+
+
+class OpenFile(Struct, frozen=True, omit_defaults=True):
+    """A regular file that the task has open, or its folder."""
+
+    path: bytes
+    size: int = 0
+    #: Device and inode: one file on a shared file system has the same everywhere.
+    device: int = 0
+    inode: int = 0
+    #: It goes along with the task.
+    carried: bool = False
+
+
+class Traits(Struct, frozen=True, omit_defaults=True):
+    """What of a task decides where it can go."""
+
+    machine: str
+    #: It has a pid namespace of its own.
+    contained: bool = True
+    binaries: tuple[Binary, ...] = ()
+    files: tuple[OpenFile, ...] = ()
+    cwd: bytes = b""
+    #: Each a kind of descriptor, mapping or state, a key of OBSTACLES; and what to name of it.
+    obstacles: tuple[tuple[str, str], ...] = ()
+    memory_bytes: int = 0
+    #: Of the processor that it runs on: it may use any of them.
+    cpu: frozenset[str] = frozenset()
+
+
+class Seen(Struct, frozen=True, omit_defaults=True):
+    """A file as it is at a node."""
+
+    size: int
+    build_id: str = ""
+    device: int = 0
+    inode: int = 0
+
+
+class Place(Struct, frozen=True, omit_defaults=True):
+    """What of a node decides who can come."""
+
+    name: str
+    machine: str
+    #: As in its Hello: "criu 4.1.1", "apart", ...
+    can: tuple[str, ...] = ()
+    lacks: dict[str, str] = {}
+    cpu: frozenset[str] = frozenset()
+    free_bytes: int = 0
+    #: Of the paths that were asked about, those which are there.
+    files: dict[bytes, Seen] = {}
+    #: Folders that are the same at all nodes.
+    shared: tuple[bytes, ...] = ()
+    #: Bytes a second, dumped, brought here and restored; 0: not known.
+    rate: float = 0.0
+
+
+class Reason(Struct, frozen=True, omit_defaults=True):
+    """Why not, or why only if."""
+
+    code: str
+    text: str
+    fix: str = ""
+    verdict: Word = "no"
+
+
+class Verdict(Struct, frozen=True, omit_defaults=True):
+    """Whether a task can move to a node as it is."""
+
+    node: str
+    verdict: Word
+    reasons: tuple[Reason, ...] = ()
+    #: Estimated, stop and copy; None where it cannot move, or nothing is known of the rate.
+    blackout_ms: int | None = None
+
+
+_CLOSE = "it can move once that is closed"
+
+#: kind -> the reason; {} is what was named of it.
+OBSTACLES: dict[str, Reason] = {
+    "tty": Reason("tty", "it has a terminal: {}", "start it with execute: tasks have none"),
+    "tcp": Reason("tcp", "it has an established TCP connection: {}", _CLOSE),
+    "unix-socket": Reason(
+        "unix-socket", "it has a connected Unix socket: {}",
+        "it can move if the other end is its own", "if",
+    ),
+    "socket": Reason("socket", "it has a socket of a kind that cannot be saved: {}", _CLOSE),
+    "pipe": Reason(
+        "pipe", "it has one end of a pipe: {}", "it can move if the other end is closed", "if"
+    ),
+    "io-uring": Reason("io-uring", "it uses io_uring, which cannot be saved"),
+    "device": Reason("device", "it uses a device: {}", _CLOSE),
+    "file-kind": Reason(
+        "file-kind", "it has a descriptor of a kind that cannot be saved: {}", _CLOSE
+    ),
+    "traced": Reason("traced", "a debugger holds it: pid {}", "end the debugger"),
+}
+
+
+def judge(task: Traits, here: Place, there: Place) -> Verdict:
+    """All reasons there are, those that forbid first; without one it can."""
+    reasons = sorted(
+        (*_ability(here), *_ability(there), *_itself(task), *_machine(task, there),
+         *_binaries(task, there), *_files(task, there), *_room(task, there)),
+        key=lambda reason: reason.verdict != "no",
+    )
+    word = reasons[0].verdict if reasons else "yes"
+    return Verdict(there.name, word, tuple(reasons), None if word == "no" else _ms(task, there))
+
+
+def _ability(place: Place) -> Iterator[Reason]:
+    if not version_of(place.can):
+        why = place.lacks.get("criu", "it has no CRIU")
+        yield Reason("criu", f"{place.name}: {why}", "bin/get-criu gets one")
+    if "apart" not in place.can:
+        yield Reason("apart", f"{place.name}: {place.lacks.get('apart', 'no pid namespaces')}")
+
+
+def _itself(task: Traits) -> Iterator[Reason]:
+    if not task.contained:
+        yield Reason(
+            "plain", "it has no pid namespace of its own", "start it with execute, without --plain"
+        )
+    for kind, name in dict.fromkeys(task.obstacles):
+        known = OBSTACLES[kind]
+        yield Reason(known.code, known.text.format(name), known.fix, known.verdict)
+
+
+def _machine(task: Traits, there: Place) -> Iterator[Reason]:
+    if task.machine != there.machine:
+        yield Reason("machine", f"{there.name} is {there.machine}, it runs on {task.machine}")
+    elif missing := sorted(task.cpu - there.cpu):
+        named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        yield Reason(
+            "cpu", f"the processor of {there.name} lacks {named}",
+            "it can move if it does not use these", "if",
+        )
+
+
+def _binaries(task: Traits, there: Place) -> Iterator[Reason]:
+    for binary in task.binaries:
+        path, seen = _shown(binary.path), there.files.get(binary.path)
+        if seen is None:
+            yield Reason(
+                "file-missing", f"{path} is not on {there.name}", "install the same version there"
+            )
+        elif not _is_same(binary, seen):
+            yield Reason(
+                "file-differs", f"{path} is another on {there.name}",
+                "install the same version there",
+            )
+
+
+def _is_same(binary: Binary, seen: Seen) -> bool:
+    if binary.build_id and seen.build_id:
+        return binary.build_id == seen.build_id
+    return binary.size == seen.size
+
+
+def _files(task: Traits, there: Place) -> Iterator[Reason]:
+    if task.cwd and task.cwd not in there.files and not _is_shared(task.cwd, there):
+        yield Reason(
+            "cwd", f"its working directory {_shown(task.cwd)} is not on {there.name}",
+            "make that folder there",
+        )
+    for file in task.files:
+        if file.carried or _is_shared(file.path, there):
+            continue
+        path, seen = _shown(file.path), there.files.get(file.path)
+        if seen is None:
+            yield Reason("file-missing", f"{path} is not on {there.name}", "copy it there")
+        elif (seen.device, seen.inode) == (file.device, file.inode) and file.inode:
+            continue
+        elif seen.size != file.size:
+            yield Reason("file-differs", f"{path} is another on {there.name}", "copy it there")
+
+
+def _is_shared(path: bytes, there: Place) -> bool:
+    return any(
+        path == folder or path.startswith(folder.rstrip(b"/") + b"/") for folder in there.shared
+    )
+
+
+def _room(task: Traits, there: Place) -> Iterator[Reason]:
+    # Its memory, and its images meanwhile.
+    needed = 2 * task.memory_bytes
+    if there.free_bytes and needed > MOST_OF_FREE * there.free_bytes:
+        yield Reason(
+            "memory", f"{there.name} has {there.free_bytes >> 20} MiB free, "
+            f"and it needs {needed >> 20} MiB on its way",
+        )
+
+
+def _ms(task: Traits, there: Place) -> int | None:
+    if not there.rate:
+        return None
+    return round(1000 * (OVERHEAD_S + task.memory_bytes / there.rate))
+
+
+def version_of(can: tuple[str, ...]) -> str:
+    """4.1.1 of "criu 4.1.1", or nothing."""
+    return next((word[5:] for word in can if word.startswith("criu ")), "")
+
+
+def _shown(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")

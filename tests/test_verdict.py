@@ -1,0 +1,134 @@
+"""Whether a task can move as it is, and why not: every reason, alone."""
+
+import pytest
+from msgspec import json
+from msgspec.structs import replace
+
+from godwit.task.verdict import (
+    OBSTACLES,
+    Binary,
+    OpenFile,
+    Place,
+    Seen,
+    Traits,
+    Verdict,
+    judge,
+    version_of,
+)
+
+CAN = ("shell", "contain", "apart", "users", "criu 4.1.1")
+TASK = Traits(
+    "x86_64", binaries=(Binary(b"/bin/sh", 100, "ab12"), Binary(b"/opt/script", 7)),
+    files=(OpenFile(b"/work/out", 5, carried=True), OpenFile(b"/etc/conf", 9, 1, 2)),
+    cwd=b"/work", memory_bytes=100 << 20, cpu=frozenset({"sse2", "avx2"}),
+)
+HERE = Place("here", "x86_64", CAN)
+THERE = Place(
+    "there", "x86_64", CAN, cpu=frozenset({"sse2", "avx2", "avx512f"}), free_bytes=1 << 30,
+    files={
+        b"/bin/sh": Seen(100, "ab12"), b"/opt/script": Seen(7), b"/etc/conf": Seen(9),
+        b"/work": Seen(0),
+    },
+    rate=100e6,
+)
+
+
+def without(path: bytes) -> Place:
+    return replace(THERE, files={p: seen for p, seen in THERE.files.items() if p != path})
+
+
+def with_(path: bytes, seen: Seen) -> Place:
+    return replace(THERE, files={**THERE.files, path: seen})
+
+
+def codes(verdict: Verdict) -> list[str]:
+    return [reason.code for reason in verdict.reasons]
+
+
+def test_a_task_that_can_move_can_and_its_blackout_is_estimated() -> None:
+    assert judge(TASK, HERE, THERE) == Verdict("there", "yes", (), 1139)
+
+
+def test_without_a_known_rate_no_blackout_is_made_up() -> None:
+    assert judge(TASK, HERE, replace(THERE, rate=0.0)) == Verdict("there", "yes")
+
+
+@pytest.mark.parametrize(("there", "code", "text"), [
+    (replace(THERE, can=("shell", "apart"), lacks={"criu": "clientd does not run as root"}),
+     "criu", "there: clientd does not run as root"),
+    (replace(THERE, can=("shell", "criu 4.1.1")), "apart", "there: no pid namespaces"),
+    (replace(THERE, machine="aarch64"), "machine", "there is aarch64, it runs on x86_64"),
+    (without(b"/bin/sh"), "file-missing", "/bin/sh is not on there"),
+    (with_(b"/bin/sh", Seen(100, "other")), "file-differs", "/bin/sh is another on there"),
+    (with_(b"/opt/script", Seen(8)), "file-differs", "/opt/script is another on there"),
+    (without(b"/work"), "cwd", "its working directory /work is not on there"),
+    (without(b"/etc/conf"), "file-missing", "/etc/conf is not on there"),
+    (with_(b"/etc/conf", Seen(10)), "file-differs", "/etc/conf is another on there"),
+    (replace(THERE, free_bytes=200 << 20), "memory",
+     "there has 200 MiB free, and it needs 200 MiB on its way"),
+])
+def test_what_is_wrong_with_a_node_is_told(there: Place, code: str, text: str) -> None:
+    verdict = judge(TASK, HERE, there)
+    assert (verdict.verdict, codes(verdict)) == ("no", [code])
+    assert verdict.reasons[0].text == text
+    assert verdict.blackout_ms is None
+
+
+@pytest.mark.parametrize("kind", OBSTACLES)
+def test_every_obstacle_is_told_by_name(kind: str) -> None:
+    verdict = judge(replace(TASK, obstacles=((kind, "NAMED"), (kind, "NAMED"))), HERE, THERE)
+    (reason,) = verdict.reasons
+    assert (verdict.verdict, reason.code) == (OBSTACLES[kind].verdict, kind)
+    assert "{}" not in reason.text
+    assert ("NAMED" in reason.text) == ("{}" in OBSTACLES[kind].text)
+
+
+def test_a_node_that_cannot_freeze_lets_nobody_go() -> None:
+    assert codes(judge(TASK, replace(HERE, can=("apart",)), THERE)) == ["criu"]
+
+
+def test_a_plain_task_cannot_move_and_is_told_how_it_could_have() -> None:
+    (reason,) = judge(replace(TASK, contained=False), HERE, THERE).reasons
+    assert (reason.code, reason.verdict) == ("plain", "no")
+    assert "--plain" in reason.fix
+
+
+def test_a_lesser_processor_is_a_condition_and_not_a_refusal() -> None:
+    verdict = judge(TASK, HERE, replace(THERE, cpu=frozenset({"sse2"})))
+    assert (verdict.verdict, verdict.blackout_ms) == ("if", 1139)
+    assert verdict.reasons[0].text == "the processor of there lacks avx2"
+
+
+def test_what_forbids_comes_before_what_is_a_condition() -> None:
+    task = replace(TASK, obstacles=(("pipe", "5"), ("device", "/dev/kvm")))
+    verdict = judge(task, HERE, THERE)
+    assert (verdict.verdict, codes(verdict)) == ("no", ["device", "pipe"])
+
+
+def test_a_file_on_a_shared_file_system_is_the_same_file() -> None:
+    assert judge(TASK, HERE, with_(b"/etc/conf", Seen(10, "", 1, 2))).verdict == "yes"
+
+
+@pytest.mark.parametrize(("shared", "word"), [
+    ((b"/etc",), "yes"), ((b"/etc/",), "yes"), ((b"/etc/conf",), "yes"), ((b"/",), "yes"),
+    ((b"/et",), "no"), ((), "no"),
+])
+def test_what_is_below_a_shared_folder_needs_no_look(
+    shared: tuple[bytes, ...], word: str
+) -> None:
+    there = replace(without(b"/etc/conf"), shared=shared)
+    assert judge(TASK, HERE, there).verdict == word
+
+
+def test_a_build_id_counts_more_than_a_size() -> None:
+    assert judge(TASK, HERE, with_(b"/bin/sh", Seen(99, "ab12"))).verdict == "yes"
+
+
+def test_the_version_is_taken_from_what_a_node_can() -> None:
+    assert version_of(CAN) == "4.1.1"
+    assert version_of(("shell", "criuish")) == ""
+
+
+def test_a_verdict_is_json() -> None:
+    verdict = judge(TASK, HERE, without(b"/work"))
+    assert json.decode(json.encode(verdict), type=Verdict) == verdict
