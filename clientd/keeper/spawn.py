@@ -115,7 +115,7 @@ class Spawner:
         try:
             os.chdir(cwd)
         except OSError as err:
-            raise _failure(err, f"its working directory {os.fsdecode(cwd)}") from err
+            raise _failure(err, f"its working directory {_text(cwd)}") from err
         words = environment.words(spec)
         env = self._environment(self._user, spec)
         file = environment.choose(words[0], env[b"PATH"], probe)
@@ -150,7 +150,7 @@ class Spawner:
         """Raises TaskError for what init would give to a shell."""
         word, path = environment.words(spec)[0], self._environment(self._own(user), spec)[b"PATH"]
         for file in environment.candidates(word, path):
-            whole = os.path.join(self._cwd(spec), file)
+            whole = _meant(self._cwd(spec), file)
             if not probe(whole):
                 if not is_program(whole):
                     raise _refusal(word, whole, errno.ENOEXEC)
@@ -165,15 +165,16 @@ class Spawner:
             reason = log.read(65536).strip().rpartition(b": ")[2].decode("utf-8", "replace")
         number = next((n for n in errno.errorcode if os.strerror(n) == reason), 0)
         if not number:
-            return TaskError("exec", f"{os.fsdecode(word)} was not executed: {reason or why}")
+            shown = word.decode("utf-8", "backslashreplace")[:200]
+            return TaskError("exec", f"{shown!r} was not executed: {(reason or why)[:200]!r}")
         path = self._environment(self._own(user), spec)[b"PATH"]
         try:
             file = environment.choose(
-                word, path, lambda file: probe(os.path.join(self._cwd(spec), file))
+                word, path, lambda file: probe(_meant(self._cwd(spec), file))
             )
         except TaskError as err:
             return err
-        return _refusal(word, os.path.join(self._cwd(spec), file), number)
+        return _refusal(word, _meant(self._cwd(spec), file), number)
 
     def _own(self, user: pwd.struct_passwd | None) -> dict[bytes, bytes]:
         """A user's own environment."""
@@ -206,13 +207,14 @@ class Spawner:
             if failed.step == "exec" and not apart:
                 # To say why, look for it as we would have.
                 file = environment.choose(
-                    words[0], env[b"PATH"],
-                    lambda file: probe(file and os.path.join(cwd, file)),
+                    words[0], env[b"PATH"], lambda file: probe(_meant(cwd, file))
                 )
-                raise _refusal(words[0], os.path.join(cwd, file), failed.number) from failed
+                raise _refusal(words[0], _meant(cwd, file), failed.number) from failed
+            if failed.number == errno.E2BIG:
+                raise _refusal(words[0], b"", failed.number) from failed
             what = failed.step if failed.step != "exec" else f"its init {INIT}"
             if what == "chdir":
-                what = f"its working directory {os.fsdecode(cwd)}"
+                what = f"its working directory {_text(cwd)}"
             if user:
                 what += f" (as {user.pw_name})"
             raise _failure(OSError(failed.number, os.strerror(failed.number)), what) from failed
@@ -228,6 +230,15 @@ def _refusal(word: bytes, file: bytes, number: int) -> TaskError:
     missing = number == errno.ENOENT and os.path.exists(file)
     meaning = f"its interpreter is missing{_interpreter(file)}" if missing else ""
     return environment.refusal(word, number, meaning)
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")
+
+
+def _meant(cwd: bytes, file: bytes) -> bytes:
+    """The file as whoever stands in ``cwd`` means it; no name is no file, and not the folder."""
+    return os.path.join(cwd, file) if file else file
 
 
 def probe(file: bytes) -> int:

@@ -144,8 +144,13 @@ def test_a_program_that_cannot_be_executed_is_refused_with_the_reason(
         refused = keeping.refused(word, contained=True)
         assert refused.code == code
         assert text in refused.text
-    refused = keeping.refused("true", cwd=b"/no/such", contained=True)
-    assert (refused.code, "/no/such" in refused.text) == ("ENOENT", True)
+    refused = keeping.refused("true", cwd=b"/no/such\xff", contained=True)
+    assert (refused.code, "/no/such\\xff" in refused.text) == ("ENOENT", True)
+    refused = keeping.refused("true", "x" * (1 << 18), contained=True)
+    assert (refused.code, "'true'" in refused.text) == ("E2BIG", True)
+    refused = keeping.refused("", contained=True)
+    assert refused.code == "ENOENT"
+    assert not (keeping.logs / f"{refused.task}.log").exists()
 
 
 def test_it_runs_as_another_user_with_its_rusage(keeping: Keeping) -> None:

@@ -225,7 +225,7 @@ def test_what_cannot_be_executed_is_an_error_that_names_it(
         ((str(tmp_path / "x2" / "y"),), {}, "ENOENT", "x2/y"),
         (("true", "x" * (1 << 18)), {}, "E2BIG", "'true'"),
         (("true", b"a\0b"), {}, "nul-byte", "NUL"),
-        (("true",), {"cwd": b"/no/such"}, "ENOENT", "/no/such"),
+        (("true",), {"cwd": b"/no/such\xff"}, "ENOENT", "/no/such\\xff"),
         (("true",), {"cwd": os.fsencode(tmp_path / "x2")}, "ENOTDIR", "x2"),
         (("true",), {"env": {b"A=": b""}}, "bad-env", "A="),
         (("true",), {"user": "no-such-user"}, "no-user", "no-such-user"),
