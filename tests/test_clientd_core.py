@@ -495,6 +495,13 @@ def test_a_dismissed_node_forgets_its_master_and_calls_no_more() -> None:
     assert driver.agent.deadline() == FAR and driver(on.Tick(), after=99.0) == []
 
 
+def test_what_a_node_finds_out_later_is_told_then_and_in_the_next_hello() -> None:
+    driver = joined()
+    acts = driver.tell(orders.Able(("shell", "criu 4.1.1"), {"lazy": "no"}))
+    assert acts == sent(m.Able(("shell", "criu 4.1.1"), {"lazy": "no"}))
+    assert driver.agent.facts and driver.agent.facts.can == ("shell", "criu 4.1.1")
+
+
 def test_a_node_that_stops_unjoined_just_exits() -> None:
     assert Driver().tell(orders.Stopping("SIGTERM", 3)) == [do.Exit("stopping")]
 

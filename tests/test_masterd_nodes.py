@@ -36,6 +36,14 @@ def test_a_node_joins_with_hello_and_welcome() -> None:
     assert world.last == [do.Open(2, "stream"), do.Send(2, m.Welcome("M"))]
 
 
+def test_a_node_that_found_out_more_is_known_by_that() -> None:
+    world = Mastering()
+    node = world.node("n1")
+    node.say(m.Able(("shell", "criu 4.1.1"), {"lazy": "no"}))
+    known = world.core.registry.nodes["n1"]
+    assert (known.can, known.lacks) == (("shell", "criu 4.1.1"), {"lazy": "no"})
+
+
 @pytest.mark.parametrize("hello", [
     m.Hello(99, "n1", "id", "run"),
     m.Hello(m.VERSION, "all", "id", "run"), m.Hello(m.VERSION, "../x", "id", "run"),

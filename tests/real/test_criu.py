@@ -15,6 +15,7 @@ from clientd.keeper.complaints import Complaint
 from clientd.keeper.criu import inside, tree
 from clientd.keeper.records import told_by
 from clientd.keeper.watch import Root
+from tests.real.cluster import Cluster, eventually
 from tests.real.nursery import Nursery
 
 pytestmark = [
@@ -106,6 +107,17 @@ def nursery(tmp_path: Path) -> Iterator[Nursery]:
         if not found.path:
             pytest.skip(f"no CRIU that works here: {found.reason}")
         yield nursery
+
+
+def test_a_node_tells_which_criu_it_has(nursery: Nursery, tmp_path: Path) -> None:
+    found = nursery.find_criu()
+    (tmp_path / "cluster").mkdir()
+    with Cluster(tmp_path / "cluster", nodes=["node1"]) as cluster:
+        def known() -> bool:
+            (node,) = cluster.json("list", "--json")["nodes"]
+            return f"criu {found.version}" in node["can"] and "criu" not in node["lacks"]
+
+        eventually(known, "node1 has found its CRIU")
 
 
 def lines(path: Path) -> int:

@@ -1,0 +1,234 @@
+"""What of a task decides where it can go, read from /proc while it runs: proc(5)."""
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from clientd.keeper import criu, elf
+from clientd.keeper.apart import init_of
+from godwit.task.verdict import Binary, OpenFile, Place, Seen, Traits
+
+#: Majors of terminals, <linux/major.h>: consoles, /dev/tty and /dev/console, pseudo-terminals.
+_TERMINALS = {4, 5, *range(136, 144)}
+#: /dev/null, zero, full, random, urandom: (1, minor).  CRIU opens them again.
+_PLAIN_DEVICES = {3, 5, 7, 8, 9}
+#: What CRIU saves of anon_inode.
+_SAVED = {"eventfd", "eventpoll", "signalfd", "timerfd", "inotify", "pidfd", "fanotify"}
+_TCP_ESTABLISHED = "01"
+_UNIX_CONNECTED = "03"
+#: Socket tables of a network namespace: name -> field of the inode, field of the state or -1.
+_TABLES = {
+    "tcp": (9, 3), "tcp6": (9, 3), "udp": (9, -1), "udp6": (9, -1), "raw": (9, -1),
+    "unix": (6, 5), "packet": (8, -1), "netlink": (9, -1),
+}
+
+
+def read(root: int) -> Traits:
+    """Of the task whose program is ``root``, with all that belongs to it.
+
+    What ends while it is read is left out.  Raises nothing: a task that is gone has no traits.
+    """
+    init = init_of(root)
+    pids = list(criu.tree(init or root))
+    cwd = _link(f"/proc/{root}/cwd")
+    return Traits(
+        machine=os.uname().machine, contained=init != 0,
+        binaries=tuple(_binaries(pids)), files=tuple(_files(pids, cwd)), cwd=cwd,
+        obstacles=tuple(dict.fromkeys(_obstacles(pids))), memory_bytes=sum(map(_memory, pids)),
+        cpu=flags(),
+    )
+
+
+def look(path: bytes) -> Seen | None:
+    """A file or folder as it is here, to be compared with a task's; None where there is none."""
+    try:
+        seen = os.stat(path)
+    except OSError:
+        return None
+    return Seen(seen.st_size, elf.build_id(path), seen.st_dev, seen.st_ino)
+
+
+def place(
+    name: str, can: tuple[str, ...], lacks: dict[str, str], paths: Iterable[bytes]
+) -> Place:
+    """This node, for a task that needs these paths here; see ``needs``."""
+    found = {path: seen for path in paths if (seen := look(path))}
+    return Place(
+        name, os.uname().machine, can, lacks, flags(), _free(), found,
+    )
+
+
+def needs(task: Traits) -> list[bytes]:
+    """The paths that a task has to find where it goes."""
+    files = [file.path for file in task.files if not file.carried]
+    return [*(binary.path for binary in task.binaries), *files, *filter(None, [task.cwd])]
+
+
+def _free() -> int:
+    """Bytes that can be had without swapping; 0 when nobody tells."""
+    with suppress(OSError), open("/proc/meminfo") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def flags() -> frozenset[str]:
+    """What the processor has, by the kernel's names."""
+    with suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            name, _, words = line.partition(":")
+            if name.strip() in ("flags", "Features"):
+                return frozenset(words.split())
+    return frozenset()
+
+
+def _link(path: str) -> bytes:
+    with suppress(OSError):
+        return os.readlink(os.fsencode(path))
+    return b""
+
+
+def _memory(pid: int) -> int:
+    """Bytes that only it has: anonymous and shared memory, not what comes from files."""
+    kib = 0
+    with suppress(OSError), open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                kib += int(line.split()[1])
+    return kib * 1024
+
+
+# ---- what it runs on --------------------------------------------------------------------------
+
+
+def _mappings(pid: int) -> Iterator[bytes]:
+    """Paths of what it has mapped; [heap] and the like, too."""
+    with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
+        for line in file:
+            fields = line.rstrip(b"\n").split(None, 5)
+            if len(fields) == 6:
+                yield fields[5]
+
+
+def _binaries(pids: Iterable[int]) -> Iterator[Binary]:
+    paths = {path for pid in pids for path in _mappings(pid) if path.startswith(b"/")}
+    for path in sorted(paths):
+        if path.startswith((b"/dev/", b"/memfd:", b"/SYSV")) or path.endswith(b" (deleted)"):
+            continue
+        with suppress(OSError):
+            yield Binary(path, os.stat(path).st_size, elf.build_id(path))
+
+
+# ---- what it has open -------------------------------------------------------------------------
+
+
+def _descriptors(pids: Iterable[int]) -> Iterator[tuple[int, str, bytes]]:
+    """Pid, number and what it is, of all open descriptors."""
+    for pid in pids:
+        with suppress(OSError):
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                if target := _link(f"/proc/{pid}/fd/{number}"):
+                    yield pid, number, target
+
+
+def _files(pids: Iterable[int], cwd: bytes) -> Iterator[OpenFile]:
+    seen: set[bytes] = set()
+    for pid, number, path in _descriptors(pids):
+        if path in seen or not path.startswith(b"/") or path.endswith(b" (deleted)"):
+            continue
+        with suppress(OSError):
+            there = os.stat(f"/proc/{pid}/fd/{number}")
+            if stat.S_ISREG(there.st_mode):
+                seen.add(path)
+                carried = path.startswith(cwd.rstrip(b"/") + b"/") if cwd else False
+                yield OpenFile(path, there.st_size, there.st_dev, there.st_ino, carried)
+
+
+def _obstacles(pids: list[int]) -> Iterator[tuple[str, str]]:
+    sockets = _sockets(pids[0])
+    pipes: Counter[tuple[bytes, bool]] = Counter()
+    for pid, number, target in _descriptors(pids):
+        if target.startswith(b"pipe:["):
+            pipes[target, _writes(pid, number)] += 1
+        elif target.startswith(b"socket:["):
+            yield from _socket(sockets.get(target[8:-1].decode()))
+        elif target.startswith(b"anon_inode:"):
+            yield from _anonymous(target[11:].decode().strip("[]"))
+        else:
+            yield from _device(pid, number, target)
+    for pipe, writes in pipes:
+        if (pipe, not writes) not in pipes:
+            yield "pipe", pipe.decode()
+    for pid in pids:
+        yield from _state(pid)
+
+
+def _writes(pid: int, number: str) -> bool:
+    with suppress(OSError), open(f"/proc/{pid}/fdinfo/{number}") as file:
+        for line in file:
+            if line.startswith("flags:"):
+                return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+    return False
+
+
+def _sockets(pid: int) -> dict[str, tuple[str, str]]:
+    """Inode -> kind and state, of all sockets in a process's network."""
+    found: dict[str, tuple[str, str]] = {}
+    for kind, (inode, state) in _TABLES.items():
+        with suppress(OSError), open(f"/proc/{pid}/net/{kind}") as file:
+            next(file, None)
+            for line in file:
+                fields = line.split()
+                if len(fields) > inode:
+                    found[fields[inode]] = kind, fields[state] if state >= 0 else ""
+    return found
+
+
+def _socket(known: tuple[str, str] | None) -> Iterator[tuple[str, str]]:
+    if known is None:
+        yield "socket", "unknown"
+        return
+    kind, state = known
+    if kind.startswith("tcp"):
+        if state == _TCP_ESTABLISHED:
+            yield "tcp", kind
+    elif kind == "unix":
+        if state == _UNIX_CONNECTED:
+            yield "unix-socket", kind
+    elif kind in ("packet", "raw"):
+        yield "socket", kind
+
+
+def _anonymous(kind: str) -> Iterator[tuple[str, str]]:
+    if kind == "io_uring":
+        yield "io-uring", kind
+    elif kind not in _SAVED:
+        yield "file-kind", kind
+
+
+def _device(pid: int, number: str, target: bytes) -> Iterator[tuple[str, str]]:
+    with suppress(OSError):
+        there = os.stat(f"/proc/{pid}/fd/{number}")
+        major, minor = os.major(there.st_rdev), os.minor(there.st_rdev)
+        name = target.decode("utf-8", "backslashreplace")
+        if stat.S_ISCHR(there.st_mode) and major in _TERMINALS:
+            yield "tty", name
+        elif stat.S_ISBLK(there.st_mode) or (
+            stat.S_ISCHR(there.st_mode) and not (major == 1 and minor in _PLAIN_DEVICES)
+        ):
+            yield "device", name
+
+
+def _state(pid: int) -> Iterator[tuple[str, str]]:
+    with suppress(OSError), open(f"/proc/{pid}/status") as file:
+        for line in file:
+            if line.startswith("TracerPid:") and (tracer := line.split()[1]) != "0":
+                yield "traced", tracer
+    for path in _mappings(pid):
+        if path.startswith(b"/dev/") and not path.startswith((b"/dev/zero", b"/dev/shm/")):
+            yield "device", path.decode("utf-8", "backslashreplace")
+        elif path.startswith(b"anon_inode:[io_uring]"):
+            yield "io-uring", "io_uring"

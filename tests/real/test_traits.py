@@ -1,0 +1,147 @@
+"""What decides where a task can go is read from it while it runs."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from clientd.keeper import elf, traits
+from godwit.task.verdict import OBSTACLES, Seen, Traits, judge
+
+WAIT = (
+    "\nimport sys\nprint('ready', flush=True)\nsys.stdin.read()\n"
+    "globals().get('end', int)()\n"
+)
+
+
+@contextmanager
+def running(program: str, cwd: Path) -> Iterator[int]:
+    """A Python program that has come so far; its pid."""
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", program + WAIT], cwd=cwd,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        yield process.pid
+
+
+def traits_of(program: str, cwd: Path) -> Traits:
+    with running(program, cwd) as pid:
+        return traits.read(pid)
+
+
+def test_a_program_and_its_libraries_are_known_by_their_build_ids(tmp_path: Path) -> None:
+    found = traits_of("", tmp_path)
+    binaries = {binary.path: binary for binary in found.binaries}
+    exe = os.fsencode(os.path.realpath(sys.executable))
+    assert exe in binaries
+    assert any(b"libc" in path for path in binaries)
+    for path, binary in binaries.items():
+        assert traits.look(path) == Seen(
+            binary.size, binary.build_id, os.stat(path).st_dev, os.stat(path).st_ino
+        )
+    assert found.machine == os.uname().machine
+    assert found.cpu == traits.flags() != frozenset()
+    assert not found.contained
+    assert found.memory_bytes > 1 << 20
+
+
+def test_open_files_are_told_and_which_of_them_go_along(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    inner, outer = tmp_path / "here" / "inner", tmp_path / "outer"
+    inner.write_text("12345")
+    outer.write_text("1")
+    program = f"a, b = open({str(inner)!r}, 'a'), open({str(outer)!r})\nc = open('/dev/null')"
+    found = traits_of(program, tmp_path / "here")
+    files = {file.path: file for file in found.files}
+    assert found.cwd == os.fsencode(tmp_path / "here")
+    assert (files[os.fsencode(inner)].size, files[os.fsencode(inner)].carried) == (5, True)
+    assert files[os.fsencode(outer)].inode == outer.stat().st_ino
+    assert not files[os.fsencode(outer)].carried
+    # stdin and stdout, whose other ends are ours; /dev/null is no obstacle.
+    assert {kind for kind, _ in found.obstacles} == {"pipe"}
+
+
+@pytest.mark.parametrize(("program", "kind"), [
+    ("import socket\na = socket.create_server(('127.0.0.1', 0))\n"
+     "b = socket.create_connection(a.getsockname())", "tcp"),
+    ("import os\na, b = os.openpty()", "tty"),
+    ("import socket\na, b = socket.socketpair()", "unix-socket"),
+    ("import ctypes, os\nlibc = ctypes.CDLL(None)\n"
+     "libc.syscall(425, 8, ctypes.create_string_buffer(200)) >= 0 or os._exit(3)", "io-uring"),
+    ("import ctypes\nlibc = ctypes.CDLL(None)\nchild = __import__('os').fork()\n"
+     "if not child: libc.ptrace(0, 0, 0, 0); import time; time.sleep(300)\n"
+     "import os, time\nend = lambda: (os.kill(child, 9), os.waitpid(child, 0))\n"
+     "while 'TracerPid:\\t0' in open(f'/proc/{child}/status').read(): time.sleep(0.01)", "traced"),
+])
+def test_what_is_in_the_way_is_told(tmp_path: Path, program: str, kind: str) -> None:
+    try:
+        found = traits_of(program, tmp_path)
+    except AssertionError:
+        if kind == "io-uring":
+            pytest.skip("this kernel has no io_uring, or not for us")
+        raise
+    assert kind in {each for each, _ in found.obstacles}
+    assert {each for each, _ in found.obstacles} <= OBSTACLES.keys()
+
+
+def test_a_listening_socket_and_a_pipe_of_its_own_are_in_nobodys_way(tmp_path: Path) -> None:
+    program = (
+        "import os, select, socket\na = socket.create_server(('127.0.0.1', 0))\n"
+        "b = os.pipe(); c = select.epoll(); d = os.eventfd(0)"
+    ) if hasattr(os, "eventfd") else ""
+    found = traits_of(program, tmp_path)
+    assert [kind for kind, _ in found.obstacles] == ["pipe", "pipe"]  # stdin and stdout
+
+
+def test_a_task_could_go_where_it_is_but_for_what_is_in_the_way(tmp_path: Path) -> None:
+    found = traits_of("", tmp_path)
+    can = ("apart", "criu 4.1.1")
+    here = traits.place("here", can, {}, traits.needs(found))
+    assert here.files.keys() == set(traits.needs(found))
+    assert here.free_bytes > 0
+    verdict = judge(found, here, here)
+    # Started by hand, with pipes that are ours.
+    assert [reason.code for reason in verdict.reasons] == ["plain", "pipe", "pipe"]
+
+
+def test_a_task_that_is_gone_has_nothing(tmp_path: Path) -> None:
+    with running("", tmp_path) as pid:
+        pass
+    found = traits.read(pid)
+    assert (found.binaries, found.files, found.obstacles) == ((), (), ())
+
+
+def test_a_file_that_is_not_there_is_not_seen(tmp_path: Path) -> None:
+    assert traits.look(os.fsencode(tmp_path / "none")) is None
+
+
+# ---- build ids -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not shutil.which("readelf"), reason="no readelf to compare with")
+def test_a_build_id_is_what_readelf_says() -> None:
+    for path in ("/bin/sh", "/usr/bin/env", "/bin/ls"):
+        told = subprocess.run(["readelf", "-n", path], capture_output=True, text=True).stdout
+        wanted = told.partition("Build ID: ")[2].split("\n")[0]
+        assert wanted
+        assert elf.build_id(os.fsencode(path)) == wanted
+
+
+def test_what_is_no_program_has_no_build_id(tmp_path: Path) -> None:
+    whole = Path("/bin/sh").read_bytes()
+    for name, content in (
+        ("empty", b""), ("text", b"#!/bin/sh\n"), ("magic", b"\x7fELF"),
+        ("cut", whole[:64]), ("cut later", whole[:200]), ("wild", whole[:4] + b"\xff" * 500),
+        ("far", whole[:32] + b"\xff" * 7 + whole[39:4096]),
+    ):
+        path = tmp_path / name
+        path.write_bytes(content)
+        assert elf.build_id(os.fsencode(path)) == ""
+    assert elf.build_id(os.fsencode(tmp_path)) == ""
