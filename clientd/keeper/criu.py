@@ -13,10 +13,10 @@ import os
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
-from clientd.keeper import processes
+from clientd.keeper import processes, stats
 from clientd.keeper.apart import program_of
 from clientd.keeper.complaints import Complaint, complaint
 from clientd.keeper.errands import Errands, Outcome
@@ -40,6 +40,8 @@ class Dumped:
     took_s: float
     #: Pids inside the namespace of processes that were stopped before: they stay stopped.
     stopped: frozenset[int] = frozenset()
+    #: What CRIU measured: see clientd.keeper.stats.
+    figures: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Restored:
     init: int = 0
     #: What init started, as it is to be watched; its descriptor is the taker's to close.
     program: Executed | None = None
+    figures: dict[str, int] = field(default_factory=dict)
 
 
 class Criu:
@@ -79,7 +82,7 @@ class Criu:
             failed = _failed(outcome, images, limit_s)
             if failed:
                 thaw(init, stopped)
-            done(Dumped(failed, outcome.took_s, stopped))
+            done(Dumped(failed, outcome.took_s, stopped, stats.of_dump(images)))
 
         self._errands.run(words, ended, limit_s)
 
@@ -125,7 +128,7 @@ def _restored(
     except OSError:
         fd = -1
     program = Executed(pid, process.start_ticks if process else 0, fd)
-    done(Restored(None, outcome.took_s, init, program))
+    done(Restored(None, outcome.took_s, init, program, stats.of_restore(images)))
 
 
 def _failed(outcome: Outcome, images: str, limit_s: float) -> Complaint | None:

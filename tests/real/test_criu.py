@@ -140,6 +140,7 @@ def counting(nursery: Nursery, task: str, *argv: str) -> Root:
 def moved(nursery: Nursery, root: Root, images: Path, old: Path, log: Path) -> Root:
     """The task frozen, killed, restored under another log, and let go on."""
     dumped = nursery.dump(root, images)
+    assert dumped.figures["frozen_us"] > 0 < dumped.figures["pages_written"]
     pids = {inside(pid) for pid in tree(root.init)}
     assert dumped.complaint is None
     nursery.till(lambda: states(root.init) == {"T"}, "it is stopped")
