@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from zlib import crc32
 
-from clientd.keeper import processes
+from clientd.keeper import processes, traced
 from godwit import places
 from godwit.errors import StartError
 
@@ -48,14 +48,26 @@ class Apart:
             raise StartError(f"{err.filename}: {err.strerror}") from err
         try:
             self.init = os.fsencode(install(folder or places.state_home()))
-            with self.children():
-                pass
+            self._try()
         except OSError as err:
             os.close(self._own)
             raise StartError(f"pid namespaces: {err.strerror}") from err
         except StartError:
             os.close(self._own)
             raise
+
+    def _try(self) -> None:
+        """Once, with a child that only ends.  Raises OSError, StartError."""
+        with self.children():
+            pid = os.fork()
+            if not pid:
+                try:
+                    traced.trace_me()
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+        if os.waitpid(pid, 0)[1]:
+            raise StartError("a child cannot be traced here: ptrace(2)")
 
     @contextmanager
     def children(self) -> Iterator[None]:

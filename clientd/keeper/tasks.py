@@ -100,6 +100,7 @@ class Tasks:
                 self._register.note(Noted(task, ""), task)
 
     def _kill(self, task: str) -> None:
+        self._watch.kill_init(task)
         self._containment.kill(self._register.tasks[task], task in self._watch.roots)
 
     def _is_gone(self, task: str) -> bool:

@@ -2,7 +2,9 @@
 
 import os
 import resource
+import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from select import EPOLLHUP
 
@@ -130,6 +132,13 @@ class Watch:
         for fd in (root.pidfd, root.init_fd):
             if fd >= 0:
                 os.close(fd)
+
+    def kill_init(self, task: str) -> None:
+        """With a task's init the kernel ends all in its namespace, whatever they carry or did."""
+        root = self.roots.get(task)
+        if root and root.init_fd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(root.init_fd, signal.SIGKILL)
 
     def reap(self) -> int:
         """Waits for all children that ended; how many were no task's root.
