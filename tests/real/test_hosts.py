@@ -38,6 +38,14 @@ def test_hosts_reach_each_other_as_far_as_they_are_let(hosts: Hosts) -> None:
     eventually(lambda: reached() == everybody, "node2 is plugged in again")
 
 
+def test_a_link_can_lose_what_it_carries(hosts: Hosts) -> None:
+    if not hosts.disturb("node1", "loss", "100%"):
+        pytest.skip("this kernel has no netem")
+    assert not hosts.reach("master", "node1")
+    assert hosts.disturb("node1")
+    assert hosts.reach("master", "node1")
+
+
 def test_a_host_has_its_own_name_pids_and_run(hosts: Hosts) -> None:
     assert hosts["node1"].run("hostname").stdout == "node1\n"
     told = hosts["node1"].run("sh", "-c", "ls -d /proc/[0-9]* | wc -l; ls /run | wc -l").stdout
