@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import partial
 
+from msgspec.structs import replace
+
 from clientd.keeper import orders
 from clientd.keeper.agents import Agent
 from clientd.keeper.birth import Born
