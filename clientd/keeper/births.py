@@ -217,11 +217,7 @@ class Births:
 
         ``fresh``: its log is made, for the agent to write; else it is there.  Raises TaskError.
         """
-        if fresh:
-            log = self._spawner.open_log(spec.task)
-            self._give_to_agent(log)
-        else:
-            log = self._open_again(spec.task)
+        log = self.guest_log(spec.task, fresh)
         self._guests[spec.task] = (spec, source)
         try:
             self._birth(spec, log)
@@ -231,6 +227,24 @@ class Births:
             if fresh:
                 self._unlink_log(spec.task)
             raise
+
+    def guest_log(self, task: str, fresh: bool) -> int:
+        """The log of a task that may move here, open: made for the agent to write if it is to be
+        ``fresh``, else it is there.  Raises TaskError."""
+        if not fresh:
+            return self._open_again(task)
+        log = self._spawner.open_log(task)
+        self._give_to_agent(log)
+        return log
+
+    def folder(self, spec: Spec) -> bytes:
+        """The task's working directory here."""
+        return os.path.join(self._spawner.place.files, spec.cwd)
+
+    @property
+    def files(self) -> bytes:
+        """The folder of working directories."""
+        return self._spawner.place.files
 
     def _give_to_agent(self, log: int) -> None:
         """Whoever the agent runs as."""

@@ -93,6 +93,14 @@ class Containment:
             cgroup.freeze(task.id, frozen)
         return cgroup is not None
 
+    def fence(self, task: str, frozen: bool) -> None:
+        """As ``freeze``, of a task that may have come by a move; no matter if it has no cgroup.
+
+        Raises OSError.
+        """
+        if self._cgroups and self._cgroups.holds(task):
+            self._cgroups.freeze(task, frozen)
+
     def clear(self, task: str) -> None:
         """Nothing came of the task."""
         if self._cgroups:
@@ -111,7 +119,9 @@ class Containment:
         found: dict[str, list[Process]] = {}
         for process in processes.everyone():
             keeper, task = kinship.mark_of(process.pid)
-            if keeper == self._mark and not process.is_dead and not is_init(process.pid):
+            if keeper != self._mark or process.is_dead or is_init(process.pid):
+                continue
+            if not kinship.has_left(process.pid, self._mark):
                 found.setdefault(task, []).append(process)
         if self._cgroups:
             for task in self._cgroups.survey(bases):

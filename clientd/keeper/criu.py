@@ -66,13 +66,13 @@ class Criu:
     def dump(
         self, init: int, images: str, done: Callable[[Dumped], None], *,
         limit_s: float = LIMIT_S, options: tuple[str, ...] = (),
-    ) -> None:
+    ) -> int:
         """Saves the namespace of ``init`` into the folder ``images`` and leaves it stopped.
 
         When it fails the task is as it was before, but for having been stopped a while.
-        ``options``: more of ``criu dump``'s.
+        ``options``: more of ``criu dump``'s.  The pid of CRIU, or 0.
         """
-        stopped = frozenset(inside(pid) for pid in tree(init) if _is_stopped(pid))
+        stopped = stopped_in(init)
         words = [
             self._path, "dump", "--tree", str(init), "--images-dir", images, "--leave-stopped",
             "--timeout", str(max(1, int(limit_s))), *_COMMON, *options,
@@ -84,28 +84,29 @@ class Criu:
                 thaw(init, stopped)
             done(Dumped(failed, outcome.took_s, stopped, stats.of_dump(images)))
 
-        self._errands.run(words, ended, limit_s)
+        return self._errands.run(words, ended, limit_s)
 
     def restore(
         self, images: str, done: Callable[[Restored], None], *,
         files: Mapping[str, int] | None = None, limit_s: float = LIMIT_S,
-        options: tuple[str, ...] = (),
-    ) -> None:
+        options: tuple[str, ...] = (), before: tuple[str, ...] = (),
+    ) -> int:
         """Makes what is in ``images`` again, stopped, in the cgroup that we are in now.
 
         ``files``: path of a file as the task had it open -> our descriptor that takes its place;
-        its log goes so.  When it fails nothing of it is left.
+        its log goes so.  ``before``: a command that executes CRIU in its own stead, somewhere
+        else perhaps.  When it fails nothing of it is left.  The pid of CRIU, or 0.
         """
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(images, _PIDFILE))  # an earlier try's
         given = dict(enumerate((files or {}).items(), _FIRST_FD))
         words = [
-            self._path, "restore", "--images-dir", images, "--restore-detached",
+            *before, self._path, "restore", "--images-dir", images, "--restore-detached",
             "--restore-sibling", "--leave-stopped", "--pidfile", _PIDFILE, *_COMMON, *options,
         ]
         for number, (path, _) in given.items():
             words += ["--inherit-fd", f"fd[{number}]:{path.lstrip('/')}"]
-        self._errands.run(
+        return self._errands.run(
             words, partial(_restored, images, done, limit_s), limit_s,
             {number: fd for number, (_, fd) in given.items()},
         )
@@ -160,6 +161,11 @@ def tree(init: int) -> Iterator[int]:
         children = [int(pid) for pid in file.read().split()]
         for child in children:
             yield from tree(child)
+
+
+def stopped_in(init: int) -> frozenset[int]:
+    """Those of its namespace, by their pids inside, that somebody has stopped."""
+    return frozenset(inside(pid) for pid in tree(init) if _is_stopped(pid))
 
 
 def thaw(init: int, stopped: Collection[int] = ()) -> None:

@@ -116,6 +116,7 @@ class Keeper:
         can, lacks = self._facts.can, dict(self._facts.lacks)
         if found.path:
             self.criu = Criu(found.path, self._errands)
+            self._tasks.mover.use_criu(self.criu)
             can = (*can, f"criu {found.version}")
             if reason := without_lazy(found):
                 lacks["lazy"] = reason
@@ -123,6 +124,7 @@ class Keeper:
                 can = (*can, "lazy")
         else:
             lacks["criu"] = f"{found.reason}; tasks cannot be moved as they are"
+            self._tasks.mover.use_criu(None, found.reason)
         self._facts = replace(self._facts, can=can, lacks=lacks)
         self._tell(orders.Able(can, lacks))
         self._log("info", f"criu: {found.version or 'none'} {found.path or found.reason}")

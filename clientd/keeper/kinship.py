@@ -6,6 +6,7 @@ session, cleared its environment and outlived its parent is not found.
 """
 
 import os
+import re
 import signal
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -19,6 +20,8 @@ MARK = b"GODWIT_TASK"
 KEEPER_MARK = b"GODWIT_KEEPER"
 #: Which keeper's, and which task's.
 Mark = tuple[str, str]
+#: A task's cgroup, or one below it: clientd.keeper.cgroups; the group is its keeper's mark.
+_PLACE = re.compile(r"/godwit-[^/]*-([0-9a-f]{8})/t-[^/]+(?:/|$)")
 UNMARKED: Mark = ("", "")
 
 
@@ -120,3 +123,16 @@ def _own_children() -> set[int]:
             return {int(pid) for pid in file.read().split()}
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN
         return {process.pid for process in processes.everyone() if process.parent == me}
+
+
+def has_left(pid: int, keeper: str) -> bool:
+    """It has this keeper's mark, and is a task of another node of this machine by now.
+
+    A task that moves as it is keeps the environment that it was started with; its cgroup says
+    whose it is.
+    """
+    with suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
+        for line in file:
+            if line.startswith("0::") and (found := _PLACE.search(line)):
+                return found[1] != keeper
+    return False

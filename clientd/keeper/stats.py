@@ -16,9 +16,13 @@ DUMP = {1: "freezing_us", 2: "frozen_us", 3: "memdump_us", 4: "memwrite_us", 7: 
 RESTORE = {3: "forking_us", 4: "restore_us", 5: "pages_restored"}
 
 
+#: Written by CRIU as the last thing that a dump does.
+DUMPED = "stats-dump"
+
+
 def of_dump(images: str) -> dict[str, int]:
     """By the names in DUMP; empty when there are none."""
-    return _named(_read(os.path.join(images, "stats-dump")), DUMP)
+    return _named(_read(os.path.join(images, DUMPED)), DUMP)
 
 
 def of_restore(images: str) -> dict[str, int]:

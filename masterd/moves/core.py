@@ -40,12 +40,12 @@ MOST_EACH = 64
 #: Moves that have settled and are still shown.
 KEPT = 1000
 
-#: Kind of task -> what a node says that it can, if it can move those.
-WAYS = {"python": "python"}
+#: Kind of task -> what a node says that it can (the first word of it), if it can move those.
+WAYS = {"python": "python", "shell": "criu"}
 #: What a node that waits for a verdict says.
 WAITING = ("frozen", "reserved", "prepared")
 
-CANNOT = "only Python programs, started by `run`, can move"
+CANNOT = "`list` shows what each node can do"
 
 Verdict = Literal["commit", "abort", "resume", "finish", "end", "ask"]
 
@@ -148,9 +148,15 @@ class Moves:
         for node in (source, target):
             if not node.connected:
                 raise UsageError(unreachable(node), code="unreachable")
+        if task.spec.kind == "shell" and not task.spec.contained:
+            how = "by a one-off command" if task.spec.oneoff else "with --plain"
+            raise UsageError(
+                f"{task.id} was started {how}: it has no pid namespace of its own, and cannot move",
+                code="plain", hint="a task that `execute` starts without --plain can",
+            )
         way = WAYS.get(task.spec.kind, "")
         for node in (source, target):
-            if way not in node.can:
+            if way not in {word.partition(" ")[0] for word in node.can}:
                 raise UsageError(
                     f"a {task.spec.kind} task cannot move from {source.name} to {target.name}",
                     code="kind", hint=node.lacks.get(way, CANNOT),

@@ -21,8 +21,12 @@ from godwit.task.record import Task
 
 GONE = "it was about to run, or ran, when clientd or its machine stopped"
 
+PLAIN = (
+    "it was started without a pid namespace of its own; start it with `execute`, without --plain"
+)
+
 #: Kinds of task that can be frozen, shipped and thawed here.
-KINDS = ("python",)
+KINDS = ("python", "shell")
 
 
 class Ready(Enum):
@@ -258,7 +262,9 @@ class Moves:
         if task is None:
             return "no-task", f"{order.task}: no such task on this node"
         if task.spec.kind not in KINDS:
-            return "kind", "a shell command cannot move yet"
+            return "kind", f"a {task.spec.kind} task cannot move"
+        if task.spec.kind == "shell" and not task.spec.contained:
+            return "plain", PLAIN
         if task.spec.epoch != order.epoch:
             return "epoch", f"{order.task} is here under epoch {task.spec.epoch}"
         if task.status is Status.PAUSED:

@@ -11,9 +11,11 @@ from os import unlink
 from typing import assert_never
 
 from clientd.keeper import processes
+from clientd.keeper.apart import init_of
 from clientd.keeper.births import Births
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves.core import Moves
+from clientd.keeper.moves.imaged import Imaged
 from clientd.keeper.moves.pickled import Pickled
 from clientd.keeper.moves.table import Part
 from clientd.keeper.moves.ways import Images, Way
@@ -41,12 +43,15 @@ class Mover:
         )
         self._boot = tools.boot
         self._pickled = Pickled(tools, watch, births, self._images, self.handle)
-        self._ways: dict[str, Way] = {"python": self._pickled}
+        self._imaged = Imaged(tools, watch, births, self._images, self.handle)
+        self._ways: dict[str, Way] = {"python": self._pickled, "shell": self._imaged}
         self._events: deque[do.Event] = deque()
         self._busy = False
         self.standings = self._core.standings
         #: What runners say.
         self.told = self._pickled.told
+        #: What freezes processes and restores them, once it is known.
+        self.use_criu = self._imaged.use
 
     def _objects(self, task: Task) -> tuple[str, str] | None:
         """What this node's policy has against a task that may come."""
@@ -123,7 +128,6 @@ class Mover:
         assert known is not None
         return self._ways[known.spec.kind]
 
-
     # ---- actions ---------------------------------------------------------------------------
 
     def _perform(self, action: do.Action) -> None:
@@ -157,6 +161,7 @@ class Mover:
         if any(way.discard(move, task) for way in self._ways.values()):
             self._events.append(do.Gone(move))
         elif task in self._watch.roots and self.of_task(task) is not None:
+            self._watch.kill_init(task)
             self._containment.kill(self._register.tasks[task], True)
         else:
             self._events.append(do.Gone(move))
@@ -187,7 +192,9 @@ class Mover:
 
     def adopt(self, found: Callable[[str], list[processes.Process]]) -> None:
         """Carries on with the moves of an earlier keeper; ``found`` tells what runs of a task."""
-        for record in list(self._register.ledger.moves.values()):
+        moves = list(self._register.ledger.moves.values())
+        self._imaged.sweep({record.move for record in moves if not record.part.settled})
+        for record in moves:
             if not record.part.settled:
                 self._adopt(record, found(record.task))
 
@@ -213,6 +220,6 @@ class Mover:
                 continue
             there = processes.look(pid)
             if there is not None and there.start_ticks == ticks:
-                return Root(record.task, pid, ticks, False)
+                return Root(record.task, pid, ticks, False, init=init_of(pid))
         return None
 

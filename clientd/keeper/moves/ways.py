@@ -64,6 +64,11 @@ class Images:
         os.close(fd)
         self._give(self.path(move))
 
+    def take(self, move: str, path: str) -> None:
+        """This file, of the same file system, is that image from now on.  Raises OSError."""
+        self._give(path)
+        os.rename(path, self.path(move))
+
     def _give(self, path: str) -> None:
         owner = os.stat(self._agent)
         if owner.st_uid != os.geteuid():

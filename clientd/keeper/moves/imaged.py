@@ -1,0 +1,410 @@
+"""Processes as they are: CRIU saves all of a task's namespace, and makes it again elsewhere.
+
+At the source a task is stopped by CRIU and fenced by its cgroup's freezer: SIGCONT from whoever
+may send it does not let a frozen copy run.  At the destination its copy is made stopped, in a
+cgroup that is frozen, too, as a child of this keeper.
+
+CRIU, tar and sync are errands: meanwhile the keeper does what else there is to do.  A dump is never
+cut short, for CRIU runs code of its own inside of the task while it dumps; whoever wants it back
+meanwhile waits for the dump's end.
+"""
+
+import os
+import pwd
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from clientd.keeper import criu, stats
+from clientd.keeper.births import Births
+from clientd.keeper.criu import Criu, Dumped, Restored
+from clientd.keeper.errands import Outcome
+from clientd.keeper.moves import actions as do
+from clientd.keeper.moves import parcel
+from clientd.keeper.moves.parcel import Head, Notes
+from clientd.keeper.moves.places import Places
+from clientd.keeper.moves.ways import Hear, Images
+from clientd.keeper.records import Moved
+from clientd.keeper.tools import Tools
+from clientd.keeper.watch import Root, Watch
+from godwit.errors import TaskError
+from godwit.ship.words import CARRIED
+from godwit.task.record import Spec
+
+_SHELL = "/bin/sh"
+#: Executes what follows in the cgroup whose folder is the first word.
+_INSIDE = (_SHELL, "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"')
+#: Seconds for tar or sync, of any size.
+LIMIT_S = 600.0
+#: Seconds between two looks at an earlier keeper's dump, and till it is given up.
+LOOK_S = 0.02
+
+
+@dataclass(slots=True)
+class _Dump:
+    """A task that is being frozen."""
+
+    move: str
+    init: int
+    began: float
+    #: CRIU has not ended: nothing may be done to the task.
+    is_open: bool = True
+    #: The task is to go on as soon as it can, and nothing is to come of this.
+    unwanted: bool = False
+    #: Its folder is to go, too.
+    dropped: bool = False
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Guest:
+    """A copy that has not run here."""
+
+    move: str
+    #: The errand that is under way for it.
+    errand: int = 0
+    init: int = 0
+    root: Root | None = None
+    began: float = 0.0
+
+
+class Imaged:
+    """See the module, and clientd.keeper.moves.ways.Way."""
+
+    def __init__(self, tools: Tools, watch: Watch, births: Births, images: Images, hear: Hear):
+        self._register = tools.register
+        self._containment = tools.containment
+        self._loop = tools.loop
+        self._others = tools.others
+        self._errands = tools.errands
+        self._watch = watch
+        self._births = births
+        self._images = images
+        self._hear = hear
+        self._places = Places(os.path.dirname(births.agent))
+        self._dumps: dict[str, _Dump] = {}
+        self._guests: dict[str, _Guest] = {}
+        self._criu: Criu | None = None
+        self._without = "clientd is still looking for CRIU"
+
+    def use(self, found: Criu | None, without: str = "") -> None:
+        """What freezes and restores from now on; or why nothing does."""
+        self._criu, self._without = found, without
+
+    def _need_criu(self) -> Criu:
+        if self._criu is None:
+            raise TaskError("criu", self._without)
+        return self._criu
+
+    # ---- the source ------------------------------------------------------------------------
+
+    def freeze(self, action: do.FreezeCopy) -> None:
+        found, task = self._need_criu(), action.task
+        root = self._watch.roots.get(task)
+        if task in self._dumps:
+            raise TaskError("busy", f"an earlier move of {task} is still being undone")
+        if root is None or not root.init:
+            raise TaskError("plain", f"{task} has no pid namespace of its own")
+        if not self._containment.freeze(self._register.tasks[task], False):
+            raise TaskError("containment", f"{task} has no cgroup of its own")
+        folder = self._places.make(action.move, "dump")
+        notes = self._notes_of(task, root.init)
+        notes.write(folder)
+        notes.write(self._places.make(action.move))
+        dump = self._dumps[task] = _Dump(action.move, root.init, time.monotonic())
+        pid = found.dump(root.init, folder, partial(self._dumped, task, dump, folder))
+        self._places.say_dumper(action.move, pid)
+
+    def _notes_of(self, task: str, init: int) -> Notes:
+        known = self._register.tasks[task]
+        user = known.spec.user
+        return Notes(
+            os.path.realpath(known.log), os.path.realpath(os.fsdecode(self._births.files)),
+            tuple(sorted(criu.stopped_in(init))), pwd.getpwnam(user).pw_uid if user else None,
+        )
+
+    def _dumped(self, task: str, dump: _Dump, folder: str, dumped: Dumped) -> None:
+        dump.is_open = False
+        if self._dumps.get(task) is not dump:  # the task has ended
+            self._clear(dump)
+        elif dumped.complaint:
+            del self._dumps[task]
+            self._clear(dump)
+            if not dump.unwanted:
+                self._hear(do.Failed(dump.move, dumped.complaint.code, str(dumped.complaint)))
+        elif dump.unwanted:
+            del self._dumps[task]
+            self._let_go(dump.move, task)
+            self._clear(dump)
+        else:
+            try:
+                self._take(task, dump, folder, dumped)
+            except (OSError, TaskError) as err:
+                self._fail(task, dump, err)
+
+    def _clear(self, dump: _Dump) -> None:
+        if dump.dropped:
+            self.drop(dump.move)
+
+    def _fail(self, task: str, dump: _Dump, err: OSError | TaskError) -> None:
+        """It is to be let go, as the core will say."""
+        del self._dumps[task]
+        code, text = told(err)
+        self._hear(do.Failed(dump.move, code, text))
+
+    def _take(self, task: str, dump: _Dump, folder: str, dumped: Dumped) -> None:
+        """Fences the task, and has its images packed.  Raises OSError."""
+        self._containment.freeze(self._register.tasks[task], True)
+        wall = stood_still(folder, dumped.figures)
+        at = time.monotonic() - (time.time() - wall)
+        dump.phases = {
+            "freeze": max(0.0, (at - dump.began) * 1e3),
+            "snapshot": max(0.0, (time.monotonic() - at) * 1e3),
+        }
+        head = parcel.largest(folder)
+        if head.name:
+            self._images.take(dump.move, os.path.join(folder, head.name))
+        fd = self._images.open(dump.move, os.O_WRONLY | os.O_APPEND)
+        words = (_SHELL, "-c", parcel.PACK, "pack", folder)
+        then = partial(self._packed, task, dump, fd, head, (at, wall))
+        self._errands.run(words, then, LIMIT_S, {3: fd})
+
+    def _packed(
+        self, task: str, dump: _Dump, fd: int, head: Head, when: tuple[float, float],
+        outcome: Outcome,
+    ) -> None:
+        try:
+            if self._dumps.get(task) is not dump:
+                return
+            if not outcome.fine:
+                raise TaskError("pack", f"its snapshot could not be written: {last(outcome)}")
+            size = parcel.close(fd, head)
+            known, root = self._register.tasks[task], self._watch.roots[task]
+            files = self._open_files(known.spec, root.init)
+        except (OSError, TaskError) as err:
+            self._fail(task, dump, err)
+            return
+        finally:
+            os.close(fd)
+        now = time.monotonic()
+        dump.phases["snapshot"] = (now - when[0]) * 1e3
+        self._hear(do.StoodStill(
+            dump.move, size, os.stat(known.log).st_size, *when, dump.phases, files
+        ))
+        words = (_SHELL, "-c", 'exec sync -d "$0"', self._images.path(dump.move))
+        self._errands.run(words, partial(self._synced, task, dump, now), LIMIT_S)
+
+    def _synced(self, task: str, dump: _Dump, began: float, outcome: Outcome) -> None:
+        if self._dumps.get(task) is not dump:
+            return
+        del self._dumps[task]
+        if outcome.fine:
+            self._hear(do.Synced(dump.move, {"sync": (time.monotonic() - began) * 1e3}))
+        else:
+            text = f"its snapshot could not be written: {last(outcome)}"
+            self._hear(do.Failed(dump.move, "sync", text))
+
+    def _open_files(self, spec: Spec, init: int) -> tuple[bytes, ...]:
+        """What the task has open below its working directory, to travel with it: by names
+        relative to that.  Raises TaskError."""
+        if spec.cwd.startswith(b"/"):
+            return ()
+        top = os.path.realpath(self._births.folder(spec)) + b"/"
+        found = set()
+        for pid in criu.tree(init):
+            with suppress(OSError):
+                for name in os.listdir(f"/proc/{pid}/fd"):
+                    link = os.readlink(os.fsencode(f"/proc/{pid}/fd/{name}"))
+                    if link.startswith(top) and os.path.isfile(link):
+                        found.add(link.removeprefix(top))
+        if len(found) > CARRIED:
+            raise TaskError("too-many", f"it has over {CARRIED} files open")
+        return tuple(sorted(found))
+
+    # ---- the destination -------------------------------------------------------------------
+
+    def birth(self, action: do.Birth) -> None:
+        """There is nothing to be prepared but the log and a cgroup."""
+        self._need_criu()
+        task = action.task.id
+        folder = self._births.folder(action.task.spec)
+        if not os.path.isdir(folder):
+            raise TaskError("cwd", f"its working directory {os.fsdecode(folder)} is not there")
+        os.close(self._births.guest_log(task, action.fresh))
+        self._guests[task] = _Guest(action.move)
+        self._hear(do.Warm(action.move, self._births.log_path(task)))
+
+    def load(self, action: do.LoadCopy, record: Moved) -> None:
+        self._need_criu()
+        guest = self._guests[action.task]
+        guest.began = time.monotonic()
+        folder = self._places.make(action.move, "load")
+        fd = self._images.open(action.move, os.O_RDONLY)
+        try:
+            head = parcel.opened(fd)
+            if head.name:
+                os.link(self._images.path(action.move), os.path.join(folder, head.name))
+            guest.errand = self._errands.run(
+                (_SHELL, "-c", parcel.UNPACK, "unpack", folder),
+                partial(self._unpacked, action.task, guest, folder), LIMIT_S, {3: fd},
+            )
+        finally:
+            os.close(fd)
+
+    def _unpacked(self, task: str, guest: _Guest, folder: str, outcome: Outcome) -> None:
+        if self._guests.get(task) is not guest:
+            return
+        try:
+            if not outcome.fine:
+                raise TaskError("unpack", f"its snapshot cannot be read: {last(outcome)}")
+            self._restore(task, guest, folder)
+        except (OSError, TaskError) as err:
+            code, text = told(err)
+            self._hear(do.Failed(guest.move, code, text))
+
+    def _restore(self, task: str, guest: _Guest, folder: str) -> None:
+        """Raises OSError, TaskError."""
+        notes = Notes.read(folder)
+        notes.write(self._places.make(guest.move))
+        cgroup = self._containment.room(task)
+        if cgroup < 0:
+            raise TaskError("containment", "this node has no cgroups to fence a copy with")
+        inside = os.readlink(f"/proc/self/fd/{cgroup}")
+        os.close(cgroup)
+        log = self._births.guest_log(task, fresh=False)
+        try:
+            guest.errand = self._need_criu().restore(
+                folder, partial(self._restored, task, guest), files={notes.log: log},
+                before=(*_INSIDE, inside),
+            )
+        finally:
+            os.close(log)
+
+    def _restored(self, task: str, guest: _Guest, restored: Restored) -> None:
+        wanted = self._guests.get(task) is guest
+        if restored.program is None or restored.complaint:
+            if wanted and restored.complaint:
+                text = str(restored.complaint)
+                self._hear(do.Failed(guest.move, restored.complaint.code, text))
+            elif not wanted:
+                self._containment.discard(task)
+            return
+        program = restored.program
+        guest.init = restored.init
+        guest.root = Root(
+            task, program.pid, program.start_ticks, True, 0, restored.init, program.pidfd
+        )
+        self._others[guest.init] = partial(self._reap, task, guest)
+        if not wanted:
+            criu.end(guest.init)
+            return
+        self._containment.fence(task, True)
+        took_ms = (time.monotonic() - guest.began) * 1e3
+        self._hear(do.Loaded(guest.move, program.pid, program.start_ticks, {"restore": took_ms}))
+
+    def _reap(self, task: str, guest: _Guest) -> None:
+        """A copy that never ran has ended."""
+        pid, _, _ = os.wait4(guest.init, os.WNOHANG)
+        if not pid:
+            return
+        del self._others[pid]
+        if guest.root is not None and guest.root.pidfd >= 0:
+            os.close(guest.root.pidfd)
+        if self._guests.get(task) is guest:
+            del self._guests[task]
+            self._containment.discard(task)
+            self._hear(do.Gone(guest.move))
+
+    def discard(self, move: str, task: str) -> bool:
+        guest = self._guests.get(task)
+        if guest is None or guest.move != move:
+            return False
+        del self._guests[task]
+        if guest.errand:
+            self._errands.end(guest.errand)
+        if guest.init:
+            criu.end(guest.init)
+        self._containment.discard(task)
+        return True
+
+    def settle_in(self, record: Moved) -> None:
+        guest = self._guests.pop(record.task, None)
+        if guest is None or guest.root is None:
+            return
+        del self._others[guest.init]
+        self._watch.add(guest.root)
+
+    # ---- both ------------------------------------------------------------------------------
+
+    def thaw(self, move: str, task: str) -> None:
+        dump = self._dumps.get(task)
+        if dump is not None and dump.is_open:
+            dump.unwanted = True
+            return
+        self._dumps.pop(task, None)
+        if self._places.dumper(move):
+            # An earlier keeper's CRIU is still at it: see the module.
+            self._loop.alarm(f"dump {move}", LOOK_S, lambda: self._thaw_later(move, task))
+            return
+        self._let_go(move, task)
+        self._hear(do.WentOn(move, time.monotonic(), time.time(), {}))
+
+    def _thaw_later(self, move: str, task: str) -> None:
+        if task in self._watch.roots:
+            self.thaw(move, task)
+
+    def _let_go(self, move: str, task: str) -> None:
+        """Stopped processes go on first, and run once the cgroup thaws: all at once.
+
+        Raises TaskError when there is none.
+        """
+        root = self._watch.roots.get(task)
+        if root is None:
+            raise TaskError("gone", f"no process of {task} is left")
+        stopped: tuple[int, ...] = ()
+        with suppress(OSError, TaskError):
+            stopped = self._places.notes(move).stopped
+        criu.thaw(root.init or root.pid, stopped)
+        self._containment.fence(task, False)
+
+    def ended(self, task: str) -> None:
+        dump = self._dumps.pop(task, None)
+        if dump is not None:
+            dump.dropped = True
+
+    def drop(self, move: str) -> None:
+        for dump in self._dumps.values():
+            if dump.move == move and dump.is_open:
+                dump.dropped = True
+                return
+        for path in self._places.of(move):
+            self._errands.run(("/bin/rm", "-rf", path), lambda _: None, LIMIT_S)
+
+    def sweep(self, moves: set[str]) -> None:
+        """Removes what is of none of these moves: an earlier keeper's."""
+        for move in self._places.all():
+            if move not in moves:
+                self.drop(move)
+
+
+def stood_still(folder: str, figures: dict[str, int]) -> float:
+    """When the first of a task's processes was stopped, by the wall clock.
+
+    CRIU writes how long it took to stop them, and how long they stood still then, when it is
+    done; a file's time is of the clock's last tick, so it may be some ms early and is never late.
+    """
+    took_us = figures.get("freezing_us", 0) + figures.get("frozen_us", 0)
+    return os.stat(os.path.join(folder, stats.DUMPED)).st_mtime - took_us / 1e6
+
+
+def last(outcome: Outcome) -> str:
+    """What a program said last."""
+    said = outcome.output.decode("utf-8", "replace").strip().splitlines()
+    return said[-1] if said else "it said nothing"
+
+
+def told(err: OSError | TaskError) -> tuple[str, str]:
+    if isinstance(err, TaskError):
+        return err.code, str(err)
+    return "files", f"{err.filename}: {err.strerror}"

@@ -1,0 +1,139 @@
+"""All images of one dump in the one file that a move carries.
+
+    the largest memory image, as it is | a tar archive of all others | TRAILER
+
+So most of a big process is never copied on its way: the file that CRIU wrote it to becomes the
+parcel by a rename, and the parcel is where CRIU reads it from, by a link.  The rest is packed and
+unpacked by tar(1), as an errand: it may still be much, and the keeper waits for no disk.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from godwit.errors import TaskError
+
+#: A magic, how long the first part is, and its name.
+TRAILER = struct.Struct("<8sQ32s")
+MAGIC = b"GODWITC1"
+#: What sh(1) runs, with the descriptor 3 and a folder, to pack and to unpack.
+PACK = 'cd "$1" && exec tar -cf - --format=gnu -- * >&3'
+UNPACK = 'exec tar -xf - --no-same-owner --no-same-permissions -C "$1" <&3'
+#: What travels beside CRIU's own images.
+NOTES = "godwit.json"
+#: Files in one parcel at most; some processes have a dozen images, and few have hundreds.
+MOST = 100_000
+#: The shell's ``*`` gives no others, and CRIU calls none otherwise.
+_NAME = re.compile(rb"[A-Za-z0-9_][A-Za-z0-9._-]{0,98}")
+_MEMORY = re.compile(r"pages-[0-9]+\.img")
+_BLOCK = 512
+
+
+class Notes(msgspec.Struct, frozen=True):
+    """What whoever restores it has to know."""
+
+    #: The task's log as its processes have it open.
+    log: str
+    #: Its node's folder of working directories.
+    files: str
+    #: Pids, inside its namespace, of processes that were stopped before, and stay so.
+    stopped: tuple[int, ...] = ()
+    #: Of the user that it was started as, where one was named.
+    uid: int | None = None
+
+    def write(self, folder: str) -> None:
+        """Raises OSError."""
+        with open(os.path.join(folder, NOTES), "wb") as file:
+            file.write(msgspec.json.encode(self))
+
+    @classmethod
+    def read(cls, folder: str) -> "Notes":
+        """Raises OSError; TaskError for what is none."""
+        with open(os.path.join(folder, NOTES), "rb") as file:
+            try:
+                return msgspec.json.decode(file.read(1 << 20), type=cls)
+            except msgspec.MsgspecError as err:
+                raise damaged(str(err)) from err
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first part: the largest memory image, or nothing."""
+
+    name: str = ""
+    size: int = 0
+
+
+def largest(folder: str) -> Head:
+    """Which image of a dump is to be the first part."""
+    with os.scandir(folder) as entries:
+        sizes = {e.name: e.stat().st_size for e in entries if _MEMORY.fullmatch(e.name)}
+    name = max(sizes, key=sizes.__getitem__, default="")
+    return Head(name, sizes.get(name, 0))
+
+
+def close(fd: int, head: Head) -> int:
+    """Ends a parcel, open for appending; its size.  Raises OSError."""
+    os.write(fd, TRAILER.pack(MAGIC, head.size, head.name.encode()))
+    return os.fstat(fd).st_size
+
+
+def opened(fd: int) -> Head:
+    """What a parcel says of itself, having been checked; ``fd`` stands at its archive.
+
+    Raises OSError; TaskError for what is none, or what has names that could lead anywhere.
+    """
+    end = os.fstat(fd).st_size - TRAILER.size
+    data = os.pread(fd, TRAILER.size, max(0, end))
+    if end < 0 or len(data) != TRAILER.size:
+        raise damaged("it is too short")
+    magic, size, padded = TRAILER.unpack(data)
+    name = padded.rstrip(b"\0").decode("ascii", "replace")
+    if magic != MAGIC or size > end or (bool(name) and not _MEMORY.fullmatch(name)):
+        raise damaged("it is no snapshot of processes")
+    seen = set()
+    for member in members(fd, size, end):
+        if member in seen or member == name.encode():
+            raise damaged(f"two files {member!r}")
+        seen.add(member)
+    os.lseek(fd, size, os.SEEK_SET)
+    return Head(name, size)
+
+
+def members(fd: int, at: int, end: int) -> Iterator[bytes]:
+    """Names in the archive between two offsets: of regular files alone, in no folder.
+
+    Raises TaskError for anything else.
+    """
+    for _ in range(MOST):
+        header = os.pread(fd, _BLOCK, at)
+        if len(header) != _BLOCK or at + _BLOCK > end:
+            raise damaged("its archive is cut")
+        if not header.strip(b"\0"):
+            return
+        name, size = header[:100].rstrip(b"\0"), _size(header[124:136])
+        if header[156:157] not in (b"0", b"\0") or not _NAME.fullmatch(name):
+            raise damaged(f"{name!r} is no name for an image")
+        if header[345:500].strip(b"\0"):  # a prefix of the name, in other formats than GNU's
+            raise damaged("its archive is of another format")
+        yield name
+        at += _BLOCK + -(-size // _BLOCK) * _BLOCK
+    raise damaged(f"it has over {MOST} files")
+
+
+def _size(octets: bytes) -> int:
+    if octets[0] & 0x80:  # GNU: from 8 GiB on it is binary
+        return int.from_bytes(octets[1:], "big")
+    with suppress(ValueError):
+        return int(octets.rstrip(b" \0") or b"0", 8)
+    raise damaged("its archive is damaged")
+
+
+def damaged(how: str) -> TaskError:
+    return TaskError("bad-image", f"its snapshot is damaged: {how}")
+
