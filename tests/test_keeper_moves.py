@@ -100,6 +100,12 @@ def test_a_new_keeper_carries_on(part: Part, alive: bool, want: str) -> None:
     assert " ".join(map(told, core(part).handle(do.Returned("m1", alive)))) == want
 
 
+@pytest.mark.parametrize("part", list(Part))
+def test_a_consumed_copy_that_cannot_be_let_run_is_killed_and_no_other(part: Part) -> None:
+    done = " ".join(map(told, core(part).handle(do.Unthawed("m1"))))
+    assert done == ("KillCopy" if part is Part.CONSUMED else "")
+
+
 @pytest.mark.parametrize(("verdict", "here", "want"), [
     ("abort", True, "unfrozen Tell:unfrozen"), ("abort", False, "discarded Tell:discarded"),
     ("ask", True, "unfrozen Tell:unfrozen"), ("ask", False, "discarded Tell:discarded"),

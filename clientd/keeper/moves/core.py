@@ -68,6 +68,8 @@ class Moves:
                 yield from self._reserved.loaded(event)
             case do.WentOn():
                 yield from self._copies.went_on(event)
+            case do.Unthawed(move):
+                yield from self._mishaps.unthawed(move)
             case do.Failed(move, code, text):
                 yield from self._mishaps.failed(move, code, text)
             case do.Gone(move):

@@ -60,6 +60,15 @@ class Mishaps:
             case Part.RESUMING:
                 yield from self._frozen.failed(record, code, text)
 
+    def unthawed(self, move: str) -> Iterator[do.Action]:
+        """A consumed copy that may stand still for ever is not told of as one that runs: it ends.
+
+        A source's is the only one: it is told again with the verdict.
+        """
+        record = self._here.ledger.moves[move]
+        if record.part is Part.CONSUMED:
+            yield do.KillCopy(record.move, record.task)
+
     def gone(self, move: str) -> Iterator[do.Action]:
         """A copy's process has ended.  That of a task which runs is its own end, noted as such."""
         record, copy = self._here.ledger.moves[move], self._here.copies.get(move, Copy())
