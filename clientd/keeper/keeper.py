@@ -117,7 +117,7 @@ class Keeper:
         if found.path:
             self.criu = Criu(found.path, self._errands)
             self._tasks.mover.use_criu(self.criu)
-            can = (*can, f"criu {found.version}")
+            can = (*can, f"criu={found.version}")
             if reason := without_lazy(found):
                 lacks["lazy"] = reason
             else:
