@@ -23,6 +23,7 @@ from msgspec.structs import fields
 from clientd import __main__ as clientd
 from clientd import core as agent
 from clientd.keeper import orders
+from clientd.keeper.moves import table as parts
 from godwit.bulk import words as bulk
 from godwit.ship import words as ship
 from godwit.task import lifecycle
@@ -31,6 +32,7 @@ from godwit.wire import operations as op
 from masterd import __main__ as masterd
 from masterd import cli, demo, registry
 from masterd.commands import manual
+from masterd.moves import table as flights
 
 State = TypeVar("State", bound=Enum)
 Cause = TypeVar("Cause", bound=Enum)
@@ -101,9 +103,9 @@ TIMES = (
 # ---- state diagrams --------------------------------------------------------------------------
 
 
-def diagram(table: Mapping[State, Mapping[Cause, State]], first: State) -> str:
+def diagram(table: Mapping[State, Mapping[Cause, State]], *first: State) -> str:
     """A table of states and causes as a mermaid diagram."""
-    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {first.value}"]
+    lines = ["```mermaid", "stateDiagram-v2", *(f"    [*] --> {each.value}" for each in first)]
     for state, steps in table.items():
         causes: dict[State, list[str]] = {}
         for cause, target in steps.items():
@@ -195,6 +197,8 @@ PACKAGES = (
 PARTS: dict[str, Callable[[], str]] = {
     "task-states": lambda: diagram(lifecycle.TABLE, lifecycle.Status.STARTING),
     "relation-states": lambda: diagram(agent.TABLE, agent.Relation.APART),
+    "move-states": lambda: diagram(flights.TABLE, flights.State.INTENT),
+    "move-parts": lambda: diagram(parts.TABLE, parts.Part.FREEZING, parts.Part.RESERVED),
     "node-states": lambda: diagram(registry.TABLE, registry.State.UNREACHABLE),
     "joining": lambda: table_of(
         joining.Cluster, joining.Join, joining.Claim, joining.Request, joining.Joined,

@@ -39,9 +39,9 @@ def test_a_node_joins_with_hello_and_welcome() -> None:
 def test_a_node_that_found_out_more_is_known_by_that() -> None:
     world = Mastering()
     node = world.node("n1")
-    node.say(m.Able(("shell", "criu 4.1.1"), {"lazy": "no"}))
+    node.say(m.Able(("shell", "criu=4.1.1"), {"lazy": "no"}))
     known = world.core.registry.nodes["n1"]
-    assert (known.can, known.lacks) == (("shell", "criu 4.1.1"), {"lazy": "no"})
+    assert (known.can, known.lacks) == (("shell", "criu=4.1.1"), {"lazy": "no"})
 
 
 @pytest.mark.parametrize("hello", [

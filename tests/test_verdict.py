@@ -16,7 +16,7 @@ from godwit.task.verdict import (
     version_of,
 )
 
-CAN = ("shell", "contain", "apart", "users", "criu 4.1.1")
+CAN = ("shell", "contain", "apart", "users", "criu=4.1.1")
 TASK = Traits(
     "x86_64", binaries=(Binary(b"/bin/sh", 100, "ab12"), Binary(b"/opt/script", 7)),
     files=(OpenFile(b"/work/out", 5, carried=True), OpenFile(b"/etc/conf", 9, 1, 2)),
@@ -56,7 +56,7 @@ def test_without_a_known_rate_no_blackout_is_made_up() -> None:
 @pytest.mark.parametrize(("there", "code", "text"), [
     (replace(THERE, can=("shell", "apart"), lacks={"criu": "clientd does not run as root"}),
      "criu", "there: clientd does not run as root"),
-    (replace(THERE, can=("shell", "criu 4.1.1")), "apart", "there: no pid namespaces"),
+    (replace(THERE, can=("shell", "criu=4.1.1")), "apart", "there: no pid namespaces"),
     (replace(THERE, machine="aarch64"), "machine", "there is aarch64, it runs on x86_64"),
     (without(b"/bin/sh"), "file-missing", "/bin/sh is not on there"),
     (with_(b"/bin/sh", Seen(100, "other")), "file-differs", "/bin/sh is another on there"),

@@ -107,8 +107,15 @@ class Cgroups:
         return -1
 
     def room(self, task: str) -> int:
-        """Makes the task's cgroup, and goes nowhere: its folder, open.  Raises OSError."""
+        """Makes the task's cgroup, and goes nowhere: its folder, open.  Raises OSError.
+
+        Fact: who is started in a cgroup from outside (clone3) is killed at once if cgroup.kill was
+        ever written there, up to Linux 6.18 at least: its fork takes the parent's count of kills
+        for the cgroup's.  So what a copy of the task had here before is made anew.
+        """
         folder = os.path.join(self.base, _TASK + task)
+        with suppress(OSError):  # there is none, or it is not empty yet
+            os.rmdir(folder)
         with suppress(FileExistsError):
             os.mkdir(folder)
         self._folders[task] = folder
@@ -132,10 +139,13 @@ class Cgroups:
             if self._can_kill:
                 _write(os.path.join(folder, "cgroup.kill"), b"1")
             else:
-                self._kill_each(task)
+                self.kill_each(task)
 
-    def _kill_each(self, task: str) -> None:
-        """Frozen, none of them can start another meanwhile; a frozen process can be killed."""
+    def kill_each(self, task: str) -> None:
+        """As ``kill``, but leaves a cgroup that others can be started in (see ``room``).
+
+        Frozen, none of them can start another meanwhile; a frozen process can be killed.
+        """
         self.freeze(task, True)
         for pid in self.members(task):
             with suppress(ProcessLookupError):

@@ -99,8 +99,12 @@ class Containment:
             self._cgroups.clear(task)
 
     def discard(self, task: str) -> None:
-        """Ends whatever was started for a task that came to nothing."""
-        self.kill(Task(Spec(task, ())), False)
+        """Ends whatever was started for a task that came to nothing, or may yet be started anew."""
+        nothing = Task(Spec(task, ()))
+        if cgroup := self._cgroup(nothing):
+            cgroup.kill_each(task)
+        else:
+            self.kill(nothing, False)
         self.clear(task)
 
     def survey(self, bases: Iterable[str]) -> dict[str, list[Process]]:

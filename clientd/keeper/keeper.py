@@ -118,7 +118,7 @@ class Keeper:
         can, lacks = self._facts.can, dict(self._facts.lacks)
         if found.path:
             self.criu = Criu(found.path, self._errands)
-            can = (*can, f"criu {found.version}")
+            can = (*can, f"criu={found.version}")
             if reason := without_lazy(found):
                 lacks["lazy"] = reason
             else:

@@ -118,6 +118,9 @@ class Runners:
         self._lines[task] = _Line()
 
     def _born(self, answer: Answer) -> None:
+        if answer.pid and not _is_ours(answer.pid):
+            # It was ended at once, and waited for with all that nobody knows.
+            answer = Answer(answer.task, 0, answer.step or "its process was ended", answer.number)
         task, pid = answer.task, answer.pid
         line = self._lines.get(task)
         if pid:
@@ -309,6 +312,15 @@ class Runners:
             self._hang_up(line)
         self._lines.clear()
         self._nursery.close()
+
+
+def _is_ours(pid: int) -> bool:
+    """A child that has not been waited for; its pid is no other's."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 @contextmanager

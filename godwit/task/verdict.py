@@ -74,7 +74,7 @@ class Place(Struct, frozen=True, omit_defaults=True):
 
     name: str
     machine: str
-    #: As in its Hello: "criu 4.1.1", "apart", ...
+    #: As in its Hello: "criu=4.1.1", "apart", ...
     can: tuple[str, ...] = ()
     lacks: dict[str, str] = {}
     cpu: frozenset[str] = frozenset()
@@ -289,8 +289,8 @@ def _ms(task: Traits, there: Place) -> int | None:
 
 
 def version_of(can: tuple[str, ...]) -> str:
-    """4.1.1 of "criu 4.1.1", or nothing."""
-    return next((word[5:] for word in can if word.startswith("criu ")), "")
+    """4.1.1 of "criu=4.1.1", or nothing."""
+    return next((word[5:] for word in can if word.startswith("criu=")), "")
 
 
 def shown(path: bytes) -> str:

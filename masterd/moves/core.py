@@ -280,6 +280,11 @@ class Moves:
                 yield from self._note("severe", f"{move.task} could not be resumed at "
                                       f"{move.source}: it had given up its copy", move)
                 yield from self._settle(flight, move.source)
+            case ("unfrozen" | "resumed"), State.RAN if move.code == "resolved":
+                yield from self._revert(
+                    flight, "resolved", f"it runs on {move.source}, whatever was said by hand",
+                    (move.target,),
+                )
             case "finished", State.RAN:
                 done = replace(move, state=advance(move.state, Cause.FINISHED), owing=())
                 yield from self._record(flight, done)

@@ -55,7 +55,8 @@ TABLE: dict[State, dict[Cause, State]] = {
         Cause.FINISHED: State.DONE,
     },
     State.COMMITTED: {Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED},
-    State.RAN: {Cause.FINISHED: State.DONE},
+    # A person may have said so, and the source tells that it never stood still, or runs.
+    State.RAN: {Cause.FINISHED: State.DONE, Cause.RENOUNCED: State.REVERTED},
     State.DONE: {},
     State.ABORTED: {},
     State.REVERTED: {},

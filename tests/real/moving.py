@@ -74,6 +74,10 @@ class Moving(Cluster):
         eventually(settled, f"{task} runs and its moves are settled", within_s)
         return str(self.shown(task)["node"])
 
+    def wait_answered(self, node: str) -> None:
+        """Until the node, whose agent was killed, does again what it is told."""
+        eventually(lambda: self.godwit("on", node, "true").returncode == 0, f"{node} answers")
+
     def goes_on(self, node: str, task: str) -> None:
         """It counts there, and its log there has every number once, in order."""
         before = len(self.numbers(node, task))

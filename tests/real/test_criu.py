@@ -115,7 +115,7 @@ def test_a_node_tells_which_criu_it_has(nursery: Nursery, tmp_path: Path) -> Non
     with Cluster(tmp_path / "cluster", nodes=["node1"]) as cluster:
         def known() -> bool:
             (node,) = cluster.json("list", "--json")["nodes"]
-            return f"criu {found.version}" in node["can"] and "criu" not in node["lacks"]
+            return f"criu={found.version}" in node["can"] and "criu" not in node["lacks"]
 
         eventually(known, "node1 has found its CRIU")
 

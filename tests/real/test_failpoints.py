@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from clientd.keeper import processes
+from clientd.keeper.moves import mover
+from clientd.keeper.moves.table import Part
 from godwit import failpoint
 from godwit.errors import GodwitError, StartError
 from godwit.task.lifecycle import Status
@@ -346,5 +348,14 @@ def test_each_failpoint_stands_in_the_code_once() -> None:
     top = Path(failpoint.__file__).parent.parent
     parts = [top / part for part in ("godwit", "clientd", "masterd")]
     code = "\n".join(path.read_text() for part in parts for path in part.rglob("*.py"))
-    counts = {name: code.count(f'failpoint.hit("{name}")') for name in failpoint.NAMES}
-    assert counts == dict.fromkeys(failpoint.NAMES, 1)
+    named = [name for name in failpoint.NAMES if not name.startswith("move.")]
+    counts = {name: code.count(f'failpoint.hit("{name}")') for name in named}
+    assert counts == dict.fromkeys(named, 1)
+
+
+def test_each_record_of_a_move_has_a_failpoint_before_and_after_it() -> None:
+    moves = {name for name in failpoint.NAMES if name.startswith("move.")}
+    assert moves == {f"move.{part.value}.{when}" for part in Part for when in ("before", "after")}
+    code = Path(mover.__file__).read_text()
+    for when in ("before", "after"):
+        assert code.count(f'failpoint.hit(f"move.{{record.part.value}}.{when}")') == 1

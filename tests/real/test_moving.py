@@ -141,6 +141,7 @@ def test_an_agent_that_dies_does_a_move_no_harm(pair: Moving, side: str) -> None
         os.kill(pair.agent(side), signal.SIGKILL)
         mover.communicate(timeout=60)
         pair.goes_on(pair.settle(task), task)
+        pair.wait_answered(side)
 
 
 def test_a_master_that_dies_does_a_move_no_harm(pair: Moving) -> None:

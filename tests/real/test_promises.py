@@ -197,11 +197,11 @@ class Apart(Cluster):
         self._listen = f"{HUB}:0"
 
     def start_node(self, name: str, *options: str) -> None:
-        self._python = (NSENTER, f"--net=/run/netns/{self._name}", *PYTHON)
+        self.python = (NSENTER, f"--net=/run/netns/{self._name}", *PYTHON)
         try:
             super().start_node(name, *options)
         finally:
-            self._python = PYTHON
+            self.python = tuple(PYTHON)
 
 
 @pytest.mark.root
@@ -234,11 +234,15 @@ def test_a_partition_stops_nothing_and_its_node_is_unreachable_not_dead(
 #: Loaded by every Python that finds it: says that it is there, and each class a pickle names.
 AUDIT = """
 import os, sys
-told = os.open({told!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+def tell(text):
+    # Opened each time: a process may close what it does not know.
+    told = os.open({told!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    os.write(told, f"{{os.getpid()}} {{text}}\\n".encode())
+    os.close(told)
 def hook(event, given):
     if event == "pickle.find_class":
-        os.write(told, f"{{os.getpid()}} {{event}} {{given[0]}}.{{given[1]}}\\n".encode())
-os.write(told, f"{{os.getpid()}} listens\\n".encode())
+        tell(f"{{event}} {{given[0]}}.{{given[1]}}")
+tell("listens")
 sys.addaudithook(hook)
 """
 
@@ -281,10 +285,18 @@ def test_no_daemon_ever_unpickles(tmp_path: Path) -> None:
         # That the hook works: a task of a user's may unpickle what it likes.
         environment = f"PYTHONPATH={two.top / 'site'}"
         control = two.json(
-            "execute", "--json", "-e", environment, "node1", sys.executable, "-c", unpickle
+            "execute", "--json", "--plain", "-e", environment, "node1", sys.executable, "-c",
+            unpickle,
         )["tasks"][0]
         assert two.godwit("wait", control["task"]).returncode == 0
+        # And that of a task which moves, its own process alone unpickles it.
+        moving = two.json("run", "--json", "node1", "CountProcess", "1000000", "0.01")["tasks"][0]
+        assert two.godwit("move", moving["task"], "node2").returncode == 0
+        runner = two.shown(moving["task"])["pid"]
+        for node in two.nodes.values():
+            daemons += [pid for pid in descendants(node.pid) if pid not in (runner, *daemons)]
+        assert two.godwit("sKill", moving["task"]).returncode == 0
         listening = {pid for pid, said in two.audit() if said == "listens"}
         assert set(daemons) <= listening
         unpickled = {pid for pid, said in two.audit() if said.startswith("pickle.find_class")}
-        assert unpickled == {control["pid"]}
+        assert unpickled == {control["pid"], runner}

@@ -28,7 +28,7 @@ DIFFERS = (
     (r"\b\d+% of \d+", "LOAD"),
     (r"[\d.]+[KMGT]?/[\d.]+[KMGT]", "MEM"),
     (r"127\.0\.0\.1:\d+", "ADDRESS"),
-    (r"shell(,\w+)*", "CAN"),
+    (r"shell(,[\w.=]+)*", "CAN"),
     (r"\b\d+\.\d+s", "SECONDS"),
     (r"<?\b[\d.]+[KM]\b", "PEAK"),
     (r"\b\d+ bytes", "SIZE"),

@@ -102,7 +102,7 @@ def test_a_listening_socket_and_a_pipe_of_its_own_are_in_nobodys_way(tmp_path: P
 
 def test_a_task_could_go_where_it_is_but_for_what_is_in_the_way(tmp_path: Path) -> None:
     found = traits_of("", tmp_path)
-    can = ("apart", "criu 4.1.1")
+    can = ("apart", "criu=4.1.1")
     here = traits.place("here", can, {}, traits.needs(found))
     assert here.files.keys() == set(traits.needs(found))
     assert here.free_bytes > 0

@@ -12,8 +12,15 @@ from msgspec.structs import replace
 
 from clientd.keeper import orders
 from clientd.keeper.moves import actions as do
-from clientd.keeper.moves.core import Moves, Ready
+from clientd.keeper.moves.copies import Copies
+from clientd.keeper.moves.core import Moves
+from clientd.keeper.moves.freezing import Freezing
+from clientd.keeper.moves.frozen import Frozen
+from clientd.keeper.moves.here import step, tell
+from clientd.keeper.moves.mishaps import Mishaps
+from clientd.keeper.moves.prepared import Prepared
 from clientd.keeper.moves.table import Cause, Part
+from clientd.keeper.moves.verdicts import Verdicts
 from clientd.keeper.records import Moved
 from godwit.wire import messages as wire
 from masterd import actions as act
@@ -28,26 +35,26 @@ from tests.sim.flying_node import Node
 # ---- the keeper's core ---------------------------------------------------------------------
 
 
-class SourceTimeout(Moves):
+class SourceTimeout(Mishaps):
     """A source that has voted goes on by itself when the stream ends."""
 
-    def _cut(self, move: str, code: str, text: str) -> Iterator[do.Action]:
-        record = self._ledger.moves.get(move)
+    def cut(self, move: str, code: str, text: str) -> Iterator[do.Action]:
+        record = self._here.ledger.moves.get(move)
         if record is not None and record.part is Part.FROZEN:
-            yield from self._resume(self._step(record, Cause.ABORTED))
+            yield from self._frozen.resume(step(record, Cause.ABORTED))
         else:
-            yield from super()._cut(move, code, text)
+            yield from super().cut(move, code, text)
 
 
-class DestinationTimeout(Moves):
+class DestinationTimeout(Mishaps):
     """A destination that has voted takes silence for a commit."""
 
-    def _cut(self, move: str, code: str, text: str) -> Iterator[do.Action]:
-        record = self._ledger.moves.get(move)
+    def cut(self, move: str, code: str, text: str) -> Iterator[do.Action]:
+        record = self._here.ledger.moves.get(move)
         if record is not None and record.part is Part.PREPARED:
-            yield from self._commit(record)
+            yield from self._prepared.commit(record)
         else:
-            yield from super()._cut(move, code, text)
+            yield from super().cut(move, code, text)
 
 
 class RenouncedInMemory(Moves):
@@ -59,89 +66,88 @@ class RenouncedInMemory(Moves):
                 yield action
 
 
-class RestoredTwice(Moves):
+class RestoredTwice(Mishaps):
     """A copy that was consumed and is gone is restored once more."""
 
-    def _returned(self, record: Moved, alive: bool) -> Iterator[do.Action]:
+    def returned(self, move: str, alive: bool) -> Iterator[do.Action]:
+        record = self._here.ledger.moves[move]
         if record.part is Part.CONSUMED and not alive and record.incoming is not None:
-            copy = self._copy(record.move)
-            copy.ready, copy.wanted = Ready.BORN, True
-            yield do.Note(replace(record, image=f"images/{record.move}"))
-            yield do.Birth(record.move, record.incoming)
+            yield do.Note(replace(record, image=self._here.image(move)))
+            yield from self._copies.bear(record, record.incoming)
         else:
-            yield from super()._returned(record, alive)
+            yield from super().returned(move, alive)
 
 
-class VotedUnsynced(Moves):
+class VotedUnsynced(Freezing):
     """The source votes before its image is on the disk."""
 
-    def _stood_still(self, event: do.StoodStill) -> Iterator[do.Action]:
-        yield from super()._stood_still(event)
-        yield from self._synced(event.move, {})
+    def stood_still(self, event: do.StoodStill) -> Iterator[do.Action]:
+        yield from super().stood_still(event)
+        yield from self.synced(event.move, {})
 
 
-class AnyMove(Moves):
+class AnyMove(Verdicts):
     """A verdict is taken for that of whatever move the task is in; the epoch is not compared."""
 
-    def _verdict(self, order: orders.Verdict) -> Iterator[do.Action]:
-        record = self.of_task(order.task)
+    def verdict(self, order: orders.Verdict) -> Iterator[do.Action]:
+        record = self._here.of_task(order.task)
         if record is not None:
             order = replace(order, move=record.move, epoch=record.epoch)
-        yield from super()._verdict(order)
+        yield from super().verdict(order)
 
 
-class NotedAfterThaw(Moves):
+class NotedAfterThaw(Copies):
     """A copy runs before it is on record that its state has been used."""
 
-    def _take_over(self, record: Moved, loaded: do.Loaded) -> Iterator[do.Action]:
-        actions = list(super()._take_over(record, loaded))
+    def take_over(self, record: Moved, loaded: do.Loaded) -> Iterator[do.Action]:
+        actions = list(super().take_over(record, loaded))
         yield from reversed(actions)
 
 
-class ImageKept(Moves):
+class ImageKept(Frozen):
     """A source that has gone on still counts on its image."""
 
-    def _resume(self, record: Moved) -> Iterator[do.Action]:
-        for action in super()._resume(record):
+    def resume(self, record: Moved) -> Iterator[do.Action]:
+        for action in super().resume(record):
             yield do.Note(record, durable=True) if isinstance(action, do.Note) else action
 
 
-class DroppedEarly(Moves):
+class DroppedEarly(Freezing):
     """The source drops its image once it has voted."""
 
-    def _synced(self, move: str, phases: dict[str, float]) -> Iterator[do.Action]:
-        yield from super()._synced(move, phases)
-        yield do.DropFiles(move, self._ledger.moves[move].task)
+    def synced(self, move: str, phases: dict[str, float]) -> Iterator[do.Action]:
+        yield from super().synced(move, phases)
+        yield do.DropFiles(move, self._here.ledger.moves[move].task)
 
 
-class KilledEarly(Moves):
+class KilledEarly(Freezing):
     """The source ends its frozen copy once it has voted."""
 
-    def _synced(self, move: str, phases: dict[str, float]) -> Iterator[do.Action]:
-        yield from super()._synced(move, phases)
-        yield do.DropFiles(move, self._ledger.moves[move].task)
-        yield do.KillCopy(move, self._ledger.moves[move].task)
+    def synced(self, move: str, phases: dict[str, float]) -> Iterator[do.Action]:
+        yield from super().synced(move, phases)
+        yield do.DropFiles(move, self._here.ledger.moves[move].task)
+        yield do.KillCopy(move, self._here.ledger.moves[move].task)
 
 
-class ThawedUnnoted(Moves):
+class ThawedUnnoted(Freezing):
     """A source that refuses goes on, and nothing says so."""
 
-    def _unfreeze(self, record: Moved, cause: Cause, code: str, text: str) -> Iterator[do.Action]:
-        for action in super()._unfreeze(record, cause, code, text):
+    def unfreeze(self, record: Moved, cause: Cause, code: str, text: str) -> Iterator[do.Action]:
+        for action in super().unfreeze(record, cause, code, text):
             if not isinstance(action, do.Note):
                 yield action
 
 
-class EndedUnkilled(Moves):
+class EndedUnkilled(Prepared):
     """A copy that is superseded loses its record before its process."""
 
-    def _end(self, order: orders.Verdict, record: Moved | None) -> Iterator[do.Action]:
+    def end(self, order: orders.Verdict, record: Moved | None) -> Iterator[do.Action]:
         if record is not None and record.part in (Part.CONSUMED, Part.RUNNING):
-            record = self._step(record, Cause.SUPERSEDED)
+            record = step(record, Cause.SUPERSEDED)
             yield do.Note(record)
-            yield from self._tell(record)
+            yield from tell(record)
         else:
-            yield from super()._end(order, record)
+            yield from super().end(order, record)
 
 
 class _Undurable(Moves):
@@ -172,14 +178,24 @@ class ResumingUndurable(_Undurable):
     part = Part.RESUMING
 
 
-def node_of(core: type[Moves]) -> type[Node]:
-    """A node whose keeper has this core."""
+def node_of(fault: type) -> type[Node]:
+    """A node whose keeper has this core, or this part in its core."""
 
     class Faulty(Node):
         def make(self) -> Moves:
-            return core(self.ledger, f"boot {self.machine.boots}", "images")
+            core = fault if issubclass(fault, Moves) else Moves
+            made = core(self.ledger, f"boot {self.machine.boots}", "images")
+            infect(made, fault)
+            return made
 
     return Faulty
+
+
+def infect(core: object, fault: type) -> None:
+    """The part of the core that the fault is derived from has it from now on."""
+    for part in vars(core).values():
+        if type(part) is fault.__base__:
+            part.__class__ = fault
 
 
 # ---- the master's core ---------------------------------------------------------------------
@@ -294,7 +310,7 @@ class ThawsAnything(Node):
         return True
 
 
-KEEPERS: dict[type[Moves], str] = {
+KEEPERS: dict[type, str] = {
     SourceTimeout: "hard", DestinationTimeout: "hard", RenouncedInMemory: "late",
     RestoredTwice: "power", VotedUnsynced: "power", AnyMove: "late",
     NotedAfterThaw: "keepers", ImageKept: "keepers", DroppedEarly: "power", KilledEarly: "usual",

@@ -72,6 +72,13 @@ class WentOn:
 
 
 @dataclass(frozen=True, slots=True)
+class Unthawed:
+    """The copy is alive and could not be told to run: it stands still, as far as is known."""
+
+    move: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The copy could not be frozen, born or loaded.  One that was to be frozen runs on."""
 
@@ -110,8 +117,8 @@ class Returned:
 
 
 Event = (
-    Ordered | Warm | StoodStill | Synced | Loaded | WentOn | Failed | Gone | Unwritten | AgentLost
-    | Returned
+    Ordered | Warm | StoodStill | Synced | Loaded | WentOn | Unthawed | Failed | Gone | Unwritten
+    | AgentLost | Returned
 )
 
 

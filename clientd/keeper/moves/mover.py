@@ -84,7 +84,8 @@ class Mover:
         text = str(err) if isinstance(err, TaskError) else f"{err.filename}: {err.strerror}"
         self._register.log("warning", f"move {move}: {text}")
         if isinstance(action, do.Thaw):
-            self._events.append(do.Gone(move))
+            is_alive = action.task in self._watch.roots
+            self._events.append(do.Unthawed(move) if is_alive else do.Gone(move))
         elif not isinstance(action, do.DropFiles):
             self._events.append(do.Failed(move, code, text))
 
