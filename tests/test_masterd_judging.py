@@ -19,7 +19,7 @@ T = "aaaaaaaa"
 PYTHON = Task(Spec(T, (b"P", b"1"), kind="python", home="n1"), Status.RUNNING, pid=7)
 SHELL = Task(Spec(T, (b"sleep", b"9"), home="n1"), Status.RUNNING, pid=7)
 TRAITS = Traits("x86_64", files=(OpenFile(b"/etc/conf", 9), OpenFile(b"/w/out", 1, carried=True)))
-CAN = ("python", "apart", "criu 4.1.1")
+CAN = ("python", "apart", "criu=4.1.1")
 PLACE = Place("n2", "x86_64", CAN, programs=frozenset({"P"}))
 
 

@@ -100,7 +100,7 @@ def test_a_lesser_processor_is_a_condition_and_not_a_refusal() -> None:
 
 
 @pytest.mark.parametrize(("here", "there", "code"), [
-    (HERE, replace(THERE, can=("apart", "criu 3.17.1")), "criu-older"),
+    (HERE, replace(THERE, can=("apart", "criu=3.17.1")), "criu-older"),
     (replace(HERE, kernel="6.18.5-arch1"), replace(THERE, kernel="6.1.0"), "kernel-older"),
 ])
 def test_what_is_older_there_is_a_condition(here: Place, there: Place, code: str) -> None:

@@ -4,8 +4,7 @@ import json
 import os
 import signal
 import sys
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +154,7 @@ def test_a_new_agent_knows_what_was_found_out_before_it_came(pair: Moving) -> No
         return {"can": node["can"], "lacks": node["lacks"]}
 
     def told() -> bool:
-        return "criu" in known()["lacks"] or any(w.startswith("criu ") for w in known()["can"])
+        return "criu" in known()["lacks"] or any(w.startswith("criu=") for w in known()["can"])
 
     eventually(told, "criu was looked for")
     before, agent = known(), pair.agent("node1")
