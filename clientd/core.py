@@ -53,7 +53,7 @@ TAKEN = "taken"
 #: What the node answers.
 _NUMBERED = (
     wire.Signal, wire.Pause, wire.Forget, wire.Measure, wire.Erase, wire.Transfer, wire.Dismiss,
-    wire.Upgrade,
+    wire.Upgrade, wire.Describe, wire.Survey,
 )
 
 
@@ -256,6 +256,10 @@ class Agent:
                 yield from self._to_master(wire.Forgotten(tasks))
             case orders.Acted(order, code, text):
                 yield from self._answer(order, wire.Done(order, code, text))
+            case orders.Described(order, traits):
+                yield from self._answer(order, wire.Described(order, traits))
+            case orders.Surveyed(order, place):
+                yield from self._answer(order, wire.Surveyed(order, place))
             case orders.Measured(children):
                 self.children = children
                 waiting, self.measuring = self.measuring, []
@@ -516,6 +520,10 @@ class Agent:
                 yield do.Install(certificate)
             case wire.Reserve() | wire.Freeze() | wire.Verdict():
                 yield from self._moving(self.moves.asked(message, self.tasks))
+            case wire.Describe(order, task):
+                yield do.Tell(orders.Describe(order, task))
+            case wire.Survey(order, spec, paths):
+                yield do.Tell(orders.Survey(order, spec, paths))
             case wire.Upgrade(order):
                 yield do.Say("info", "the master wants a new agent here: starting anew")
                 yield from self._answer(order, wire.Done(order))

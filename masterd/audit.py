@@ -18,7 +18,7 @@ from godwit.wire import operations as op
 #: Requests that change nothing.
 LOOKS = (
     op.Attach, op.ListNodes, op.ListTasks, op.FollowLogs, op.Took, op.Cancel, op.AwaitTasks,
-    op.MeasureUsage, op.History, op.ListMoves, op.ListPrograms,
+    op.MeasureUsage, op.History, op.ListMoves, op.ListPrograms, op.JudgeMove,
 )
 #: What may be shown of the others: names of fields.
 DETAILS: dict[type[op.Request], tuple[str, ...]] = {

@@ -23,8 +23,9 @@ from masterd.confirms import Confirms
 from masterd.copies import Copies, Role
 from masterd.follows import Follows
 from masterd.history import History
+from masterd.judging import Judging
 from masterd.launches import MOST, MOST_BYTES, Launches
-from masterd.moves.core import Moves
+from masterd.moves.core import WAYS, Moves
 from masterd.nodes import Nodes, Upon, describe_end
 from masterd.orders import Gather, Orders, unreachable
 from masterd.pruning import surplus_nodes, surplus_tasks
@@ -111,6 +112,7 @@ class Master:
             self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
             lambda task, node: self.follows.moved(task.id, node),
         )
+        self.judging = Judging(self.registry, self.orders, self.moves)
         #: Operators that have said Attach.
         self._attached: set[int] = set()
         self._now = 0.0
@@ -249,7 +251,10 @@ class Master:
             case wire.Forgotten(tasks):
                 for task in tasks:
                     yield from self._forget(node, task)
-            case wire.Done(order) | wire.Measured(order) | wire.Copied(order):
+            case (
+                wire.Done(order) | wire.Measured(order) | wire.Copied(order)
+                | wire.Described(order) | wire.Surveyed(order)
+            ):
                 yield from self.orders.answered(node, order, message)
             case wire.Listening():
                 yield from self.copies.listening(node, message, self._now)
@@ -426,8 +431,14 @@ class Master:
                 operator, op.Problem(request.id, "order", "Attach comes first", exit_status=2)
             )
             return
+        yield from self._refusing(operator, request, self._do(operator, request))
+
+    def _refusing(
+        self, operator: int, request: op.Request, doing: Iterator[do.Action]
+    ) -> Iterator[do.Action]:
+        """What is refused on the way is the answer."""
         try:
-            yield from self._do(operator, request)
+            yield from doing
         except UsageError as err:
             yield do.Answer(operator, op.Problem(
                 request.id, err.code, err.message, err.hint, err.exit_status
@@ -470,6 +481,8 @@ class Master:
                 )
             case op.MoveTask():
                 yield from self._move(operator, request)
+            case op.JudgeMove():
+                yield from self._judge(operator, request)
             case op.ListMoves(about=about, limit=limit):
                 known = "" if not about else self._about(about)
                 yield do.Answer(operator, op.Moves(request.id, self.moves.listed(known, limit)))
@@ -533,6 +546,7 @@ class Master:
         self.upgrades.cancel(operator)
         yield from self.follows.cancel(operator)
         yield from self.copies.cancel(operator)
+        self.judging.cancel(operator)
         yield from self.moves.cancel(operator)
 
     def _cancel(self, operator: int, request: int) -> Iterator[do.Action]:
@@ -541,6 +555,7 @@ class Master:
         self.upgrades.cancel(operator, request)
         yield from self.follows.cancel(operator, request)
         yield from self.copies.cancel(operator, request)
+        self.judging.cancel(operator, request)
         yield from self.moves.cancel(operator, request)
 
     # ---- references ------------------------------------------------------------------------
@@ -649,7 +664,9 @@ class Master:
         for task in tasks:
             yield from send(task)
 
-    def _move(self, operator: int, request: op.MoveTask) -> Iterator[do.Action]:
+    def _move(
+        self, operator: int, request: op.MoveTask, is_judged: bool = False
+    ) -> Iterator[do.Action]:
         task = choose_task(request.task, self.registry.all_tasks())
         source = self.registry.where[task]
         known = source.tasks[task]
@@ -657,7 +674,26 @@ class Master:
         target = self._node(known.spec.home if at_home else request.target)
         if request.source:
             request = replace(request, source=self._node(request.source).name)
-        yield from self.moves.begin(operator, request, known, source, target)
+        # Of a Python task all is known by heart or told by the destination as it makes room.
+        if is_judged or WAYS.get(known.spec.kind, "python") == "python":
+            yield from self.moves.begin(operator, request, known, source, target)
+            return
+        self.moves.check(request, known, source, target)
+        yield from self.judging.before_move(
+            operator, request, known, source, target, self._now,
+            lambda: self._refusing(operator, request, self._move(operator, request, True)),
+        )
+
+    def _judge(self, operator: int, request: op.JudgeMove) -> Iterator[do.Action]:
+        task = choose_task(request.task, self.registry.all_tasks())
+        source = self.registry.where[task]
+        known = source.tasks[task]
+        at_home = request.nodes == "home" and "home" not in self.registry.nodes
+        targets = self._nodes(known.spec.home if at_home else request.nodes)
+        if targets == [source] and request.nodes != "all":
+            raise UsageError(f"{task} is on {source.name} already", code="there")
+        others = [node for node in targets if node is not source]
+        yield from self.judging.why(operator, request, known, source, others, self._now)
 
     def _about(self, about: str) -> str:
         """The node or task meant."""

@@ -159,7 +159,7 @@ class Mastering:
         return not any((
             core.orders._pending, core.launches._waiting, core.confirms._waiting,
             core.follows._streams, core.follows._readings, core.waits._waits,
-            core.copies._copies, core.upgrades._upgrades,
+            core.copies._copies, core.upgrades._upgrades, core.judging._waiting,
         ))
 
 

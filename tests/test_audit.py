@@ -75,7 +75,7 @@ def test_a_look_leaves_none(kind: type[op.Request]) -> None:
     asked = {
         op.Attach: lambda: op.Attach(7, 1), op.ListTasks: lambda: op.ListTasks(7, ()),
         op.FollowLogs: lambda: op.FollowLogs(7, ()), op.AwaitTasks: lambda: op.AwaitTasks(7, ()),
-        op.Took: lambda: op.Took(7, "t", 1),
+        op.Took: lambda: op.Took(7, "t", 1), op.JudgeMove: lambda: op.JudgeMove(7, "t"),
     }.get(kind, lambda: kind(7, **fields))()  # type: ignore[operator]
     assert list(audit.asked(3, asked)) == []
     assert list(audit.answered(3, op.Ok(7))) == []

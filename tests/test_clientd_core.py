@@ -12,6 +12,7 @@ from clientd.core import TABLE, Agent, Cause, Identity, Relation
 from clientd.keeper import orders
 from godwit.task.lifecycle import Status
 from godwit.task.record import Spec, Task, Usage
+from godwit.task.verdict import Place, Traits
 from godwit.wire import messages as m
 
 FACTS = orders.Facts("n1", "/state", "/logs", "boot", master="hub:15440", can=("shell",))
@@ -465,6 +466,17 @@ def test_usage_is_of_what_runs_and_fresh_from_the_keeper() -> None:
         do.TakeUsage(1, {"aaaaaaaa": 7}), do.TakeUsage(2, {})
     ]
     assert driver.tell(orders.Measured(Usage())) == []
+
+
+def test_what_decides_where_a_task_can_go_is_the_keepers_to_tell() -> None:
+    driver, spec, traits = joined(task("aaaaaaaa")), Spec("bbbbbbbb", (b"P",)), Traits("x86_64")
+    assert driver.hear(m.Describe(1, "aaaaaaaa")) == [do.Tell(orders.Describe(1, "aaaaaaaa"))]
+    assert driver.tell(orders.Described(1, traits)) == sent(m.Described(1, traits))
+    assert driver.hear(m.Survey(2, spec, (b"/x",))) == [do.Tell(orders.Survey(2, spec, (b"/x",)))]
+    place = Place("n1", "x86_64")
+    assert driver.tell(orders.Surveyed(2, place)) == sent(m.Surveyed(2, place))
+    # Once, and to who asked.
+    assert driver.tell(orders.Surveyed(2, place)) == []
 
 
 def test_a_forgotten_task_is_dropped_with_its_notes() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from godwit.errors import FrameError, MessageError
 from godwit.task.record import Spec, Task, Usage
+from godwit.task.verdict import Place, Traits
 from godwit.wire import joining, messages, operations
 from godwit.wire import messages as wire
 from godwit.wire.frames import CONTROL_LIMIT, OPENING_LIMIT, encode
@@ -65,6 +66,10 @@ TABLE: list[tuple[wire.Message, set[str]]] = [
     (wire.Reserve("m", Task(Spec("t", (b"P",))), 2, "k", ()), {MASTER}),
     (wire.Freeze("m", "t", 1, "h:1", "k", ()), {MASTER}),
     (wire.Verdict("m", "t", 1, "abort"), {MASTER}),
+    (wire.Describe(1, "t"), {MASTER}),
+    (wire.Survey(1, Spec("t", (b"P",))), {MASTER}),
+    (wire.Described(1, Traits("x86_64")), {NODE}),
+    (wire.Surveyed(1, Place("n", "x86_64")), {NODE}),
     (wire.Chunk(1, 0, b"d"), {NODE_STREAM}),
     (wire.Ended(1, 0), {NODE_STREAM}),
     (wire.Credit(1, 1), {MASTER_STREAM}),

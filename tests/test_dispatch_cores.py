@@ -13,6 +13,7 @@ from clientd import events as agent_on
 from clientd.keeper import orders
 from godwit.errors import MessageError
 from godwit.task.record import Spec, Task, Usage
+from godwit.task.verdict import Place, Traits
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as master_does
@@ -28,14 +29,16 @@ ORDERS: list[orders.Order] = [
     orders.Say("info", "x"), orders.Settled("x"), orders.Restart(),
     orders.Reserve("m", Task(Spec("t1234567", (b"P",))), 2), orders.Freeze("m", "t1234567", 1),
     orders.Landed("m", 1, "d"), orders.Cut("m", "c", "t"),
-    orders.Verdict("m", "t1234567", 1, "abort"),
+    orders.Verdict("m", "t1234567", 1, "abort"), orders.Describe(1, "t1234567"),
+    orders.Survey(1, Spec("t1234567", (b"P",)), (b"/x",)),
 ]
 WORDS: list[orders.Word] = [
     orders.Facts("n", "/s", "/l", "b"), orders.Known(()), orders.Changed(()),
     orders.Rejected("t", "c", "t"), orders.Forgotten(("t",)), orders.Acted(1),
     orders.Measured(Usage()), orders.Stopping("r"),
     orders.Able(("shell",)), orders.Standing("m", "t", 1, "frozen"), orders.Landing("m", "l", "i"),
-    orders.Shipping("m", "l", "i", 1, 1),
+    orders.Shipping("m", "l", "i", 1, 1), orders.Described(1, Traits("x86_64")),
+    orders.Surveyed(1, Place("n", "x86_64")),
 ]
 #: A node's first word is the one thing that leads anywhere.
 NOT_A_HELLO = [message for message, _ in TABLE if not isinstance(message, wire.Hello)]
@@ -197,7 +200,10 @@ def test_a_masters_message_is_an_order_only_where_the_two_say_the_same() -> None
             continue
         passed.add(type(message).__name__)
     # Tags they share; the agent makes each order anew from what it has read.
-    assert passed <= {"Signal", "Pause", "Forget", "Measure", "Reserve", "Freeze", "Verdict"}
+    assert passed <= {
+        "Signal", "Pause", "Forget", "Measure", "Reserve", "Freeze", "Verdict", "Describe",
+        "Survey",
+    }
 
 
 @pytest.mark.parametrize("payload", [

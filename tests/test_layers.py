@@ -22,6 +22,7 @@ PURE = [
     "godwit.seldom",
     "godwit.task.control",
     "godwit.task.lifecycle",
+    "godwit.task.pickled",
     "godwit.task.record",
     "godwit.task.verdict",
     "godwit.wire.frames",
@@ -64,12 +65,14 @@ PURE = [
     "masterd.history",
     "masterd.orders",
     "masterd.waits",
+    "masterd.judging",
     "masterd.launches",
     "masterd.follows",
     "masterd.copies",
     "masterd.moves.core",
     "masterd.moves.flight",
     "masterd.moves.found",
+    "masterd.moves.places",
     "masterd.moves.table",
     "masterd.nodes",
     "masterd.confirms",
@@ -91,7 +94,7 @@ PURE = [
 HARMLESS = {
     "bisect", "collections", "contextlib", "dataclasses", "difflib", "docopt", "enum", "functools",
     "hashlib", "heapq", "hmac", "itertools", "json", "math", "msgspec", "operator", "re", "shlex",
-    "signal", "string", "struct", "textwrap", "typing", "unicodedata",
+    "signal", "statistics", "string", "struct", "textwrap", "typing", "unicodedata",
 }
 #: Single harmless names of modules that are not pure.
 HARMLESS_NAMES = {("godwit.log", "Level"), ("godwit.log", "printable")}

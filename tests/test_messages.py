@@ -6,6 +6,7 @@ import pytest
 from godwit.errors import MessageError
 from godwit.task.lifecycle import Status
 from godwit.task.record import Spec, Task, Usage
+from godwit.task.verdict import Binary, Place, Seen, Traits
 from godwit.wire import messages as m
 
 USAGE = Usage(utime_s=0.5, maxrss_bytes=4096)
@@ -77,6 +78,17 @@ EXAMPLES: list[tuple[m.Message, dict[str, object]]] = [
       "leaves": ["leaf"]}),
     (m.Verdict("m1", "a", 4, "commit"),
      {"is": "Verdict", "move": "m1", "task": "a", "epoch": 4, "verdict": "commit"}),
+    (m.Describe(4, "a"), {"is": "Describe", "order": 4, "task": "a"}),
+    (m.Described(4, Traits("x86_64", binaries=(Binary(b"/b", 5, "ab"),), cpu=frozenset({"sse"}))),
+     {"is": "Described", "order": 4, "traits": {
+         "machine": "x86_64", "binaries": [{"path": b"/b", "size": 5, "build_id": "ab"}],
+         "cpu": ["sse"]}}),
+    (m.Survey(4, Spec("a", (b"P",)), (b"/\xff",)),
+     {"is": "Survey", "order": 4, "spec": {"task": "a", "argv": [b"P"]}, "paths": [b"/\xff"]}),
+    (m.Surveyed(4, Place("n1", "x86_64", files={b"/x": Seen(5)}, objection=("policy", "no"))),
+     {"is": "Surveyed", "order": 4, "place": {
+         "name": "n1", "machine": "x86_64", "files": {b"/x": {"size": 5}},
+         "objection": ["policy", "no"]}}),
     (m.Chunk(1, 5, b"\x00"), {"is": "Chunk", "stream": 1, "offset": 5, "data": b"\x00"}),
     (m.Ended(1, 6), {"is": "Ended", "stream": 1, "offset": 6}),
     (m.Credit(1, 6), {"is": "Credit", "stream": 1, "count": 6}),

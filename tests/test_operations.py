@@ -5,6 +5,7 @@ import pytest
 
 from godwit.errors import MessageError
 from godwit.task.record import Spec, Task, Usage
+from godwit.task.verdict import Reason, Verdict
 from godwit.wire import operations as op
 from godwit.wire.messages import Message
 
@@ -44,6 +45,7 @@ REQUESTS: list[tuple[op.Request, dict[str, object]]] = [
     (op.ListMoves(1, "a", 5), {"about": "a", "limit": 5}),
     (op.ResolveMove(1, "m1", "source"), {"move": "m1", "side": "source"}),
     (op.ListPrograms(1, "n1"), {"nodes": "n1"}),
+    (op.JudgeMove(1, "a", "@b,c"), {"task": "a", "nodes": "@b,c"}),
 ]
 REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
     (op.Attached(1, "m", "h:1", "0", 5, "/s"),
@@ -76,6 +78,10 @@ REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
                  "result": "done", "phases_ms": {"wire": 1.5}}]}),
     (op.Programs(1, (op.NodePrograms("n1", {"P": "does"}),)),
      {"nodes": [{"name": "n1", "programs": {"P": "does"}}]}),
+    (op.Verdicts(1, "a", "n1", (Verdict("n2", "no", (Reason("cwd", "gone", "make it"),)),)),
+     {"task": "a", "node": "n1", "verdicts": [
+         {"node": "n2", "verdict": "no",
+          "reasons": [{"code": "cwd", "text": "gone", "fix": "make it"}]}]}),
 ]
 
 

@@ -99,6 +99,29 @@ def test_a_lesser_processor_is_a_condition_and_not_a_refusal() -> None:
     assert verdict.reasons[0].text == "the processor of there lacks avx2"
 
 
+@pytest.mark.parametrize(("here", "there", "code"), [
+    (HERE, replace(THERE, can=("apart", "criu=3.17.1")), "criu-older"),
+    (replace(HERE, kernel="6.18.5-arch1"), replace(THERE, kernel="6.1.0"), "kernel-older"),
+])
+def test_what_is_older_there_is_a_condition(here: Place, there: Place, code: str) -> None:
+    verdict = judge(TASK, here, there)
+    assert (verdict.verdict, codes(verdict)) == ("if", [code])
+
+
+@pytest.mark.parametrize(("here", "there"), [
+    ("6.18.5", "6.18.1"), ("6.9.0", "6.18.5"), ("", "6.1.0"), ("6.1.0", ""), ("odd", "6.1.0"),
+])
+def test_a_kernel_that_is_as_new_or_not_known_is_no_reason(here: str, there: str) -> None:
+    places = replace(HERE, kernel=here), replace(THERE, kernel=there)
+    assert judge(TASK, *places).verdict == "yes"
+
+
+def test_what_a_nodes_policy_forbids_is_forbidden() -> None:
+    verdict = judge(TASK, HERE, replace(THERE, objection=("policy", "not as root")))
+    assert (verdict.verdict, codes(verdict)) == ("no", ["policy"])
+    assert verdict.reasons[0].text == "there: not as root"
+
+
 def test_what_forbids_comes_before_what_is_a_condition() -> None:
     task = replace(TASK, obstacles=(("pipe", "5"), ("device", "/dev/kvm")))
     verdict = judge(task, HERE, THERE)

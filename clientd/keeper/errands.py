@@ -45,17 +45,17 @@ class Errands:
 
     def run(
         self, words: Sequence[str], done: Done, limit_s: float,
-        descriptors: Mapping[int, int] | None = None,
+        descriptors: Mapping[int, int] | None = None, environment: Mapping[str, str] | None = None,
     ) -> int:
         """Starts a program; ``done(outcome)`` comes from a later turn of the loop, always.
 
-        ``descriptors``: its descriptor number -> ours; numbers from 3 up.  The pid, or 0 when it
-        could not be started.
+        ``descriptors``: its descriptor number -> ours; numbers from 3 up.  ``environment``: ours
+        unless given.  The pid, or 0 when it could not be started.
         """
         output = os.memfd_create(os.path.basename(words[0]), os.MFD_CLOEXEC)
         began = self._loop.now()
         try:
-            pid = _spawn(words, output, descriptors or {})
+            pid = _spawn(words, output, descriptors or {}, environment or os.environ)
         except OSError as err:
             os.close(output)
             outcome = Outcome(None, f"{words[0]}: {err.strerror}".encode(), 0.0)
@@ -121,7 +121,10 @@ def _kill(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _spawn(words: Sequence[str], output: int, descriptors: Mapping[int, int]) -> int:
+def _spawn(
+    words: Sequence[str], output: int, descriptors: Mapping[int, int],
+    environment: Mapping[str, str],
+) -> int:
     """In a session of its own: Ctrl-C at our terminal is not for it.
 
     Ours are duplicated out of the way first: a number wanted by it may be in use by us.
@@ -131,7 +134,7 @@ def _spawn(words: Sequence[str], output: int, descriptors: Mapping[int, int]) ->
         (ours, high, wanted) for high, (wanted, ours) in enumerate(descriptors.items(), above)
     ]
     return os.posix_spawn(
-        words[0], list(words), os.environ, setsid=True, setsigdef=_RESET, setsigmask=(),
+        words[0], list(words), environment, setsid=True, setsigdef=_RESET, setsigmask=(),
         file_actions=(
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, output, 1),

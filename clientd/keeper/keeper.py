@@ -19,6 +19,7 @@ from clientd.keeper.criu import Criu
 from clientd.keeper.moves.actions import AgentLost, Ordered
 from clientd.keeper.news import batches
 from clientd.keeper.probing import Found, without_lazy
+from clientd.keeper.scouts import Scouts
 from clientd.keeper.spokesman import Spokesman
 from clientd.keeper.tasks import Tasks
 from clientd.keeper.tools import Tools
@@ -61,6 +62,7 @@ class Keeper:
         self._phase = Phase.RUNNING
         self._reason = ""
         self._spokesman = Spokesman(facts, tools.gate.agent)
+        self._scouts = Scouts(tools, lambda: len(tasks.occupied()))
         #: Freezes tasks and restores them; None while it is looked for, and where there is none.
         self.criu: Criu | None = None
         #: What the agent does, once it does it.
@@ -126,6 +128,7 @@ class Keeper:
             lacks["criu"] = f"{found.reason}; tasks cannot be moved as they are"
             self._tasks.mover.use_criu(None, found.reason)
         self._facts = replace(self._facts, can=can, lacks=lacks)
+        self._spokesman.learn(can, lacks)
         self._tell(orders.Able(can, lacks))
         self._log("info", f"criu: {found.version or 'none'} {found.path or found.reason}")
 
@@ -150,6 +153,8 @@ class Keeper:
                 self._end_all(number, tasks, self._unless_moving(self._tasks.forget))
             case orders.Say():
                 self._spokesman.say(order, self.agent.pid)
+            case orders.Describe() | orders.Survey():
+                self._scout(order)
             case orders.Measure():
                 self._tell(orders.Measured(usage(resource.getrusage(resource.RUSAGE_CHILDREN))))
             case (
@@ -165,6 +170,15 @@ class Keeper:
                 self.agent.renew()
             case orders.Stop(end_tasks, reason):
                 self.stop(reason or "told to stop", end_tasks)
+
+    def _scout(self, order: orders.Describe | orders.Survey) -> None:
+        try:
+            if isinstance(order, orders.Describe):
+                self._scouts.describe(order)
+            else:
+                self._scouts.survey(order, self._facts)
+        except TaskError as err:
+            self._tell(orders.Acted(order.order, err.code, str(err)))
 
     def _tell(self, word: orders.Word) -> None:
         self._register.tell(word)

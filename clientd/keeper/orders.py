@@ -11,6 +11,7 @@ from msgspec import Struct
 from godwit.errors import MessageError
 from godwit.log import Level
 from godwit.task.record import Spec, Task, Usage
+from godwit.task.verdict import Place, Traits
 from godwit.wire.messages import MoveState
 
 
@@ -115,6 +116,21 @@ class Verdict(Order, frozen=True, tag="Verdict"):
     verdict: Literal["commit", "abort", "resume", "finish", "end", "ask"]
 
 
+class Describe(Order, frozen=True, tag="Describe"):
+    """What of this task decides where it can go?  Answered by Described, or Acted."""
+
+    order: int
+    task: str
+
+
+class Survey(Order, frozen=True, tag="Survey"):
+    """What is there here for a task that may come?  Answered by Surveyed, or Acted."""
+
+    order: int
+    spec: Spec
+    paths: tuple[bytes, ...] = ()
+
+
 class Stop(Order, frozen=True, tag="Stop"):
     """Stop clientd; with ``end_tasks`` after ending everything that runs."""
 
@@ -206,6 +222,16 @@ class Acted(Word, frozen=True, tag="Acted"):
     text: str = ""
 
 
+class Described(Word, frozen=True, tag="Described"):
+    order: int
+    traits: Traits
+
+
+class Surveyed(Word, frozen=True, tag="Surveyed"):
+    order: int
+    place: Place
+
+
 class Measured(Word, frozen=True, tag="Measured"):
     children: Usage
 
@@ -258,11 +284,11 @@ class Shipping(Word, frozen=True, tag="Shipping"):
 
 Orders = (
     Start | Signal | Pause | Forget | Measure | Settled | Restart | Stop | Say | Reserve | Freeze
-    | Landed | Cut | Verdict
+    | Landed | Cut | Verdict | Describe | Survey
 )
 Words = (
     Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Standing
-    | Landing | Shipping | Able
+    | Landing | Shipping | Able | Described | Surveyed
 )
 
 _encoder = msgspec.msgpack.Encoder()

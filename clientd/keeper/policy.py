@@ -102,6 +102,7 @@ class Policy:
         if self.templates is not None:
             count = len(self.templates)
             found["shell"] = f"its policy lets {count} template{'' if count == 1 else 's'} run"
+            found["python"] = found["shell"]
         if self.users is not None:
             found["other-users"] = f"its policy lets tasks run as {_listed(self.users)}"
         if self.max_tasks is not None:

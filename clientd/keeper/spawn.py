@@ -110,7 +110,7 @@ class Spawner:
         own = self._user if user is None else environment.of_user(
             user.pw_name, user.pw_dir, user.pw_shell, os.environb
         )
-        return Surroundings(user, self._environment(own, spec), self._cwd(spec))
+        return Surroundings(user, self._environment(own, spec), self.cwd(spec))
 
     def open_log(self, task: str) -> int:
         """Made now, and to be appended to.  Raises TaskError."""
@@ -136,7 +136,7 @@ class Spawner:
         return log
 
     def _spawn(self, spec: Spec, log: int) -> int:
-        cwd = self._cwd(spec)
+        cwd = self.cwd(spec)
         try:
             os.chdir(cwd)
         except OSError as err:
@@ -175,7 +175,7 @@ class Spawner:
         """Raises TaskError for what init would give to a shell."""
         word, path = environment.words(spec)[0], self._environment(self._own(user), spec)[b"PATH"]
         for file in environment.candidates(word, path):
-            whole = _meant(self._cwd(spec), file)
+            whole = _meant(self.cwd(spec), file)
             if not probe(whole):
                 if not is_program(whole):
                     raise _refusal(word, whole, errno.ENOEXEC)
@@ -195,11 +195,11 @@ class Spawner:
         path = self._environment(self._own(user), spec)[b"PATH"]
         try:
             file = environment.choose(
-                word, path, lambda file: probe(_meant(self._cwd(spec), file))
+                word, path, lambda file: probe(_meant(self.cwd(spec), file))
             )
         except TaskError as err:
             return err
-        return _refusal(word, _meant(self._cwd(spec), file), number)
+        return _refusal(word, _meant(self.cwd(spec), file), number)
 
     def _own(self, user: pwd.struct_passwd | None) -> dict[bytes, bytes]:
         """A user's own environment."""
@@ -213,7 +213,7 @@ class Spawner:
     ) -> int:
         """The pid of the program; with ``apart`` that of its init, which is stopped."""
         words, env, cwd = (
-            environment.words(spec), self._environment(self._own(user), spec), self._cwd(spec)
+            environment.words(spec), self._environment(self._own(user), spec), self.cwd(spec)
         )
         files = environment.candidates(words[0], env[b"PATH"])
         executed = (words, files)
@@ -244,7 +244,8 @@ class Spawner:
                 what += f" (as {user.pw_name})"
             raise _failure(OSError(failed.number, os.strerror(failed.number)), what) from failed
 
-    def _cwd(self, spec: Spec) -> bytes:
+    def cwd(self, spec: Spec) -> bytes:
+        """The working directory that a task has here."""
         return os.path.join(self.place.files, spec.cwd)
 
     def _environment(self, user: dict[bytes, bytes], spec: Spec) -> dict[bytes, bytes]:

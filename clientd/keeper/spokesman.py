@@ -34,6 +34,10 @@ class Spokesman:
         except (OSError, UnicodeDecodeError):
             return self._facts
 
+    def learn(self, can: tuple[str, ...], lacks: dict[str, str]) -> None:
+        """It took a while to find out what this node can."""
+        self._facts = replace(self._facts, can=can, lacks=lacks)
+
     def say(self, line: orders.Say, agent: int) -> None:
         """One line, in the name of the agent with that pid."""
         if self._log is not None:

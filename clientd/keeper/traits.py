@@ -214,7 +214,11 @@ def _device(pid: int, number: str, target: bytes) -> Iterator[tuple[str, str]]:
         there = os.stat(f"/proc/{pid}/fd/{number}")
         major, minor = os.major(there.st_rdev), os.minor(there.st_rdev)
         name = target.decode("utf-8", "backslashreplace")
-        if stat.S_ISCHR(there.st_mode) and major in _TERMINALS:
+        if stat.S_ISREG(there.st_mode) and not there.st_nlink:
+            # A memfd has none either; CRIU saves it.
+            if name.endswith(" (deleted)") and not name.startswith("/memfd:"):
+                yield "deleted", name.removesuffix(" (deleted)")
+        elif stat.S_ISCHR(there.st_mode) and major in _TERMINALS:
             yield "tty", name
         elif stat.S_ISBLK(there.st_mode) or (
             stat.S_ISCHR(there.st_mode) and not (major == 1 and minor in _PLAIN_DEVICES)

@@ -5,7 +5,8 @@ frozen to find out.  A reason with the verdict ``no`` forbids; one with ``if`` n
 so, which cannot be seen from here.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from msgspec import Struct
@@ -52,6 +53,11 @@ class Traits(Struct, frozen=True, omit_defaults=True):
     memory_bytes: int = 0
     #: Of the processor that it runs on: it may use any of them.
     cpu: frozenset[str] = frozenset()
+    #: Of a Python task: the sha256 of its module's text, hex; empty where that cannot be found.
+    module: str = ""
+    #: Of a Python task: its child processes, and threads besides those that every one has.
+    children: int = 0
+    threads: int = 0
 
 
 class Seen(Struct, frozen=True, omit_defaults=True):
@@ -79,6 +85,15 @@ class Place(Struct, frozen=True, omit_defaults=True):
     shared: tuple[bytes, ...] = ()
     #: Bytes a second, dumped, brought here and restored; 0: not known.
     rate: float = 0.0
+    kernel: str = ""
+    #: What its policy has against this task: code and text.
+    objection: tuple[str, str] | None = None
+    #: Python programs that it knows by name.
+    programs: frozenset[str] = frozenset()
+    #: As of Traits, the module being the one here; None: not known.
+    module: str | None = None
+    #: The working directory that a Python task would have here, when that is not there.
+    lacks_cwd: bytes = b""
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
@@ -98,6 +113,8 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
     reasons: tuple[Reason, ...] = ()
     #: Estimated, stop and copy; None where it cannot move, or nothing is known of the rate.
     blackout_ms: int | None = None
+    #: How it is moved: ``criu``, as it is, or ``python``, by godwit.task.pickled.
+    kind: str = "criu"
 
 
 _CLOSE = "it can move once that is closed"
@@ -120,18 +137,39 @@ OBSTACLES: dict[str, Reason] = {
         "file-kind", "it has a descriptor of a kind that cannot be saved: {}", _CLOSE
     ),
     "traced": Reason("traced", "a debugger holds it: pid {}", "end the debugger"),
+    "deleted": Reason(
+        "deleted", "it has a file open that was deleted: {}", "it can move if that is small", "if"
+    ),
+    "many": Reason(
+        "many", "it has more open than is looked at: {}",
+        "it can move if nothing else of it stands in its way", "if",
+    ),
 }
 
 
 def judge(task: Traits, here: Place, there: Place) -> Verdict:
     """All reasons there are, those that forbid first; without one it can."""
-    reasons = sorted(
-        (*_ability(here), *_ability(there), *_itself(task), *_machine(task, there),
-         *_binaries(task, there), *_files(task, there), *_room(task, there)),
-        key=lambda reason: reason.verdict != "no",
-    )
-    word = reasons[0].verdict if reasons else "yes"
-    return Verdict(there.name, word, tuple(reasons), None if word == "no" else _ms(task, there))
+    return sum_up(there, "criu", (
+        *_ability(here), *_ability(there), *policy(there), *_itself(task), *_machine(task, there),
+        *_versions(here, there), *_binaries(task, there), *_files(task, there),
+        *_room(task, there),
+    ), _ms(task, there))
+
+
+def sum_up(
+    there: Place, kind: str, reasons: Iterable[Reason], blackout_ms: int | None
+) -> Verdict:
+    """The verdict that these reasons make; the graver first."""
+    graver = tuple(sorted(reasons, key=lambda reason: reason.verdict != "no"))
+    word = graver[0].verdict if graver else "yes"
+    return Verdict(there.name, word, graver, None if word == "no" else blackout_ms, kind)
+
+
+def policy(there: Place) -> Iterator[Reason]:
+    """What the node's own policy has against it."""
+    if there.objection is not None:
+        code, text = there.objection
+        yield Reason(code, f"{there.name}: {text}")
 
 
 def _ability(place: Place) -> Iterator[Reason]:
@@ -163,9 +201,30 @@ def _machine(task: Traits, there: Place) -> Iterator[Reason]:
         )
 
 
+def _versions(here: Place, there: Place) -> Iterator[Reason]:
+    """What is older may not know what was saved."""
+    ours, theirs = version_of(here.can), version_of(there.can)
+    if ours and theirs and _numbers(theirs) < _numbers(ours):
+        yield Reason(
+            "criu-older", f"CRIU {theirs} on {there.name} is older than {ours} on {here.name}",
+            "bin/get-criu gets a newer one", "if",
+        )
+    if here.kernel and there.kernel and _numbers(there.kernel)[:2] < _numbers(here.kernel)[:2]:
+        yield Reason(
+            "kernel-older", f"the kernel of {there.name} ({there.kernel}) is older than that of "
+            f"{here.name} ({here.kernel})", "it can move if it uses nothing that is new", "if",
+        )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """(6, 18, 5) of 6.18.5-arch1."""
+    lead = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, lead.group().split("."))) if lead else ()
+
+
 def _binaries(task: Traits, there: Place) -> Iterator[Reason]:
     for binary in task.binaries:
-        path, seen = _shown(binary.path), there.files.get(binary.path)
+        path, seen = shown(binary.path), there.files.get(binary.path)
         if seen is None:
             yield Reason(
                 "file-missing", f"{path} is not on {there.name}", "install the same version there"
@@ -184,15 +243,12 @@ def _is_same(binary: Binary, seen: Seen) -> bool:
 
 
 def _files(task: Traits, there: Place) -> Iterator[Reason]:
-    if task.cwd and task.cwd not in there.files and not _is_shared(task.cwd, there):
-        yield Reason(
-            "cwd", f"its working directory {_shown(task.cwd)} is not on {there.name}",
-            "make that folder there",
-        )
+    if task.cwd and task.cwd not in there.files and not is_shared(task.cwd, there):
+        yield no_cwd(task.cwd, there)
     for file in task.files:
-        if file.carried or _is_shared(file.path, there):
+        if file.carried or is_shared(file.path, there):
             continue
-        path, seen = _shown(file.path), there.files.get(file.path)
+        path, seen = shown(file.path), there.files.get(file.path)
         if seen is None:
             yield Reason("file-missing", f"{path} is not on {there.name}", "copy it there")
         elif (seen.device, seen.inode) == (file.device, file.inode) and file.inode:
@@ -201,7 +257,16 @@ def _files(task: Traits, there: Place) -> Iterator[Reason]:
             yield Reason("file-differs", f"{path} is another on {there.name}", "copy it there")
 
 
-def _is_shared(path: bytes, there: Place) -> bool:
+def no_cwd(path: bytes, there: Place) -> Reason:
+    """It has to find its working directory where it goes."""
+    return Reason(
+        "cwd", f"its working directory {shown(path)} is not on {there.name}",
+        "make that folder there",
+    )
+
+
+def is_shared(path: bytes, there: Place) -> bool:
+    """It is below a folder that is the same at all nodes."""
     return any(
         path == folder or path.startswith(folder.rstrip(b"/") + b"/") for folder in there.shared
     )
@@ -228,5 +293,6 @@ def version_of(can: tuple[str, ...]) -> str:
     return next((word[5:] for word in can if word.startswith("criu=")), "")
 
 
-def _shown(path: bytes) -> str:
+def shown(path: bytes) -> str:
+    """A path as text."""
     return path.decode("utf-8", "backslashreplace")

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from godwit.errors import MessageError
 from godwit.task.record import Spec, Task, Usage
+from godwit.task.verdict import Place, Traits
 
 #: Raised when an old peer could no longer understand a new one.
 VERSION = 1
@@ -180,6 +181,20 @@ class Able(Message, frozen=True, tag="Able"):
 
     can: tuple[str, ...]
     lacks: dict[str, str] = {}
+
+
+class Described(Message, frozen=True, tag="Described"):
+    """The answer to Describe."""
+
+    order: int
+    traits: Traits
+
+
+class Surveyed(Message, frozen=True, tag="Surveyed"):
+    """The answer to Survey."""
+
+    order: int
+    place: Place
 
 
 class Standing(Message, frozen=True, tag="Standing"):
@@ -397,6 +412,21 @@ class Verdict(Message, frozen=True, tag="Verdict"):
     verdict: Literal["commit", "abort", "resume", "finish", "end", "ask"]
 
 
+class Describe(Message, frozen=True, tag="Describe"):
+    """What of this task decides where it can go?  It runs on meanwhile."""
+
+    order: int
+    task: str
+
+
+class Survey(Message, frozen=True, tag="Survey"):
+    """What does this node have for a task that may come, and which of these paths?"""
+
+    order: int
+    spec: Spec
+    paths: tuple[bytes, ...] = ()
+
+
 # ---- stream --------------------------------------------------------------------------------
 
 
@@ -432,11 +462,11 @@ WINDOW = 256 * 1024
 Opening = Hello | Adopt | Welcome | Refuse
 FromNode = (
     Report | Changed | Rejected | Forgotten | Beat | Done | Measured | Leaving | Listening | Moved
-    | Copied | Renew | Standing | Able
+    | Copied | Renew | Standing | Able | Described | Surveyed
 )
 FromMaster = (
     Launch | Signal | Pause | Forget | Measure | Erase | Transfer | Abandon | Follow | Unfollow
-    | Dismiss | Heard | Renewed | Upgrade | Reserve | Freeze | Verdict
+    | Dismiss | Heard | Renewed | Upgrade | Reserve | Freeze | Verdict | Describe | Survey
 )
 StreamFromNode = Chunk | Ended
 StreamFromMaster = Credit

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from godwit.errors import MessageError
 from godwit.task.record import Task, Usage
+from godwit.task.verdict import Verdict
 from godwit.wire.messages import Load, Message
 
 VERSION = 1
@@ -254,6 +255,16 @@ class ResolveMove(Request, frozen=True, tag="ResolveMove"):
     side: Literal["source", "destination"]
 
 
+class JudgeMove(Request, frozen=True, tag="JudgeMove"):
+    """Can a task move to these nodes as it is, and if not, why not?  Answered by Verdicts.
+
+    Nothing is done to the task.  Of ``all`` its own node is left out.
+    """
+
+    task: str
+    nodes: str = "all"
+
+
 class ListPrograms(Request, frozen=True, tag="ListPrograms"):
     """The Python programs that nodes know by name.  Answered by Programs."""
 
@@ -424,6 +435,14 @@ class Moves(Reply, frozen=True, tag="Moves"):
     moves: tuple[MoveView, ...]
 
 
+class Verdicts(Reply, frozen=True, tag="Verdicts"):
+    """The task, the node it is on, and where it could go."""
+
+    task: str
+    node: str
+    verdicts: tuple[Verdict, ...]
+
+
 class NodePrograms(Struct, frozen=True):
     """Name -> one line of what it does and takes."""
 
@@ -464,11 +483,12 @@ Requests = (
     Attach | ListNodes | ListTasks | Execute | FollowLogs | Took | Cancel | SignalTasks
     | PauseTasks | ForgetTasks | AwaitTasks | MeasureUsage | EraseFile | Copy | Register
     | Deregister | History | StopMaster | MakeToken | Revoke | Upgrade | MoveTask | ListMoves
-    | ResolveMove | ListPrograms
+    | ResolveMove | ListPrograms | JudgeMove
 )
 Replies = (
     Attached | Nodes | Tasks | Launched | Output | OutputEnd | Usages | Ticket | Progress | CopyDone
     | Events | Ok | Problem | Notice | TokenMade | Upgraded | Moves | Programs
+    | Verdicts
 )
 
 #: Replies after which the final answer is still to come.

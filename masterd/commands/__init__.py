@@ -58,6 +58,7 @@ ROWS = (
     Command("look", "pid", "looking:pid"),
     Command("look", "inspect", "history:inspect_tasks"),
     Command("look", "moves", "moves:moves"),
+    Command("look", "why", "why:why"),
     Command("look", "logs", "logs:logs"),
     Command("look", "events", "history:events"),
     Command("look", "getrusage", "looking:getrusage"),

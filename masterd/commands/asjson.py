@@ -119,6 +119,22 @@ def move(view: op.MoveView) -> Document:
     }
 
 
+def verdicts(answer: op.Verdicts) -> Document:
+    """What why shows."""
+    return {
+        "task": answer.task,
+        "from": answer.node,
+        "nodes": [
+            {
+                "node": each.node, "verdict": each.verdict, "kind": each.kind,
+                "reasons": [fields(reason) for reason in each.reasons],
+                "blackout_ms": each.blackout_ms,
+            }
+            for each in answer.verdicts
+        ],
+    }
+
+
 def event(it: op.Event) -> Document:
     """One line of the history."""
     return {

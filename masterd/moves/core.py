@@ -16,11 +16,12 @@ from godwit.errors import UsageError
 from godwit.names import join_address
 from godwit.task.lifecycle import Status
 from godwit.task.record import Task
+from godwit.task.verdict import Reason
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do
 from masterd.history import History
-from masterd.moves import found
+from masterd.moves import found, places
 from masterd.moves.flight import Flight, view
 from masterd.moves.table import Cause, Move, State, advance
 from masterd.orders import unreachable
@@ -40,7 +41,7 @@ MOST_EACH = 64
 #: Moves that have settled and are still shown.
 KEPT = 1000
 
-#: Kind of task -> what a node says that it can (the first word of it), if it can move those.
+#: Kind of task -> how it is moved, if it can be.
 WAYS = {"python": "python", "shell": "criu"}
 #: What a node that waits for a verdict says.
 WAITING = ("frozen", "reserved", "prepared")
@@ -105,7 +106,7 @@ class Moves:
         self, operator: int, request: op.MoveTask, task: Task, source: Node, target: Node
     ) -> Iterator[do.Action]:
         """Records the intent and asks the destination.  Raises UsageError."""
-        self._check(request, task, source, target)
+        self.check(request, task, source, target)
         move = Move(
             id=self._fresh_id(), task=task.id, source=source.name, target=target.name,
             kind=task.spec.kind, epoch=task.spec.epoch, on_unknown=request.on_unknown,
@@ -122,45 +123,48 @@ class Moves:
             pass
         return name
 
-    def _check(self, request: op.MoveTask, task: Task, source: Node, target: Node) -> None:
+    def check(self, request: op.MoveTask, task: Task, source: Node, target: Node) -> None:
+        """Raises UsageError for what is known already to be in the way."""
         if request.source and request.source != source.name:
             raise UsageError(
                 f"{task.id} is on {source.name}, not on {request.source}", code="elsewhere",
                 hint=f"move {task.id} {target.name}",
             )
-        if task.id in self._of:
-            raise UsageError(
-                f"{task.id} is moving already: {self._of[task.id].move.id}", code="moving"
-            )
         if source is target:
             raise UsageError(f"{task.id} is on {target.name} already", code="there")
+        for reason in self.objections(task, source, target):
+            raise UsageError(reason.text, code=reason.code, hint=reason.fix)
+
+    def objections(self, task: Task, source: Node, target: Node) -> Iterator[Reason]:
+        """What is known, without asking anybody, to be in the way of a move."""
+        if task.id in self._of:
+            yield Reason("moving", f"{task.id} is moving already: {self._of[task.id].move.id}")
         if task.status.ended or task.status is Status.UNKNOWN:
-            raise UsageError(f"{task.id} has ended ({task.status.value})", code="ended")
-        if task.status is Status.FROZEN:
-            raise UsageError(
+            yield Reason("ended", f"{task.id} has ended ({task.status.value})")
+        elif task.status is Status.FROZEN:
+            yield Reason(
+                "moving",
                 f"{task.id} stands still for a move that this master is finding out about",
-                code="moving",
             )
-        if task.status is Status.PAUSED:
-            raise UsageError(
-                f"{task.id} is paused", code="paused", hint=f"`resume {task.id}` first"
-            )
+        elif task.status is Status.PAUSED:
+            yield Reason("paused", f"{task.id} is paused", f"`resume {task.id}` first")
         for node in (source, target):
             if not node.connected:
-                raise UsageError(unreachable(node), code="unreachable")
-        if task.spec.kind == "shell" and not task.spec.contained:
-            how = "by a one-off command" if task.spec.oneoff else "with --plain"
-            raise UsageError(
-                f"{task.id} was started {how}: it has no pid namespace of its own, and cannot move",
-                code="plain", hint="a task that `execute` starts without --plain can",
+                yield Reason("unreachable", unreachable(node))
+        if task.spec.kind not in WAYS:
+            yield Reason(
+                "kind", f"a {task.spec.kind} task cannot move from {source.name} to {target.name}",
+                CANNOT,
             )
-        way = WAYS.get(task.spec.kind, "")
-        for node in (source, target):
-            if way not in {word.partition(" ")[0] for word in node.can}:
-                raise UsageError(
-                    f"a {task.spec.kind} task cannot move from {source.name} to {target.name}",
-                    code="kind", hint=node.lacks.get(way, CANNOT),
-                )
+        elif WAYS[task.spec.kind] == "criu" and not task.spec.contained:
+            how = "by a one-off command" if task.spec.oneoff else "with --plain"
+            yield Reason(
+                "plain",
+                f"{task.id} was started {how}: it has no pid namespace of its own, and cannot move",
+                "a task that `execute` starts without --plain can",
+            )
+        elif target.connected and WAYS[task.spec.kind] == "python":
+            yield from places.judged_by_heart(task, source, target).reasons
 
     def _start_waiting(self) -> Iterator[do.Action]:
         """Begins the moves for which both nodes have room."""
