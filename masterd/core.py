@@ -636,13 +636,16 @@ class Master:
         if not tasks:
             yield from finish()
         def send(task: str) -> Iterator[do.Action]:
+            if task in self.registry.held:
+                yield from held(task)
+                return
             node = self.registry.where[task]
 
             def then(answer: wire.Message) -> Iterator[do.Action]:
                 assert isinstance(answer, wire.Done)
                 if answer.code == MOVING and self.moves.is_moving(task):
                     # It acts where the task goes on, once that is known.
-                    yield from self.moves.after(task, lambda: again(task, answer))
+                    yield from self.moves.after(task, lambda: again(task))
                     return
                 if forgets and (answer.code == NO_TASK or node.state is State.LEFT):
                     yield from self._forget(node, task)
@@ -654,11 +657,17 @@ class Master:
             order = self.orders.number()
             yield from self.orders.send(node, make(order, task), order, self._now, then)
 
-        def again(task: str, answer: wire.Done) -> Iterator[do.Action]:
-            if task in self.registry.where and task not in self.registry.held:
+        def again(task: str) -> Iterator[do.Action]:
+            if task in self.registry.where:
                 yield from send(task)
-                return
-            faults.append(op.Fault(task, answer.code, f"{task} is held: see `moves {task}`"))
+            else:
+                faults.append(op.Fault(task, NO_TASK, f"{task} is not there any more"))
+                yield from gather.one()
+
+        def held(task: str) -> Iterator[do.Action]:
+            why = f"{task} is held: {self.registry.held[task]}"
+            hint = f"`resolve {task} --source` or `--destination`; `moves {task}` tells more"
+            faults.append(op.Fault(task, "held", why, hint))
             yield from gather.one()
 
         for task in tasks:
