@@ -1,6 +1,6 @@
 """How fast a copy is, next to what bare system calls do in the same run; prints the ratios.
 
-    benchmarks/copy.py [MIB] [FILES] [FOLDER]     (default: 1024 MiB, 10000 files, $TMPDIR)
+    benchmarks/files.py [MIB] [FILES] [FOLDER]     (default: 1024 MiB, 10000 files, $TMPDIR)
 
 Both ends run here, as two processes over loopback TCP.  Files lie in a scratch folder below
 FOLDER, which is removed at the end.
