@@ -169,7 +169,7 @@ class Node:
         self.agents += 1
         self._tell(wire.Hello(
             wire.VERSION, self.name, f"id {self.name}", f"agent {self.agents}",
-            can=("shell", "python"),
+            can=("shell", "python"), programs={"count": "N"},
         ))
         self._tell(wire.Report(tuple(self.ledger.tasks.values())))
         for word in self.core.standings():
