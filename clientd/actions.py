@@ -184,6 +184,14 @@ class AwaitShip:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncLog:
+    """Have a task's log on the disk; answered by LogSynced."""
+
+    move: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
 class DropShip:
     """End this move's ship, if it is not over; no event comes of it."""
 
@@ -216,5 +224,5 @@ class Exit:
 Action = (
     Dial | Send | Open | Close | Tell | Remember | Install | TakeLoad | TakeUsage | StartFollow
     | FinishFollow | GrantFollow | DropFollow | StartTransfer | DropTransfer | EraseFile
-    | StartShip | ShipImage | AwaitShip | DropShip | DropLogTimes | Say | Exit
+    | StartShip | ShipImage | AwaitShip | DropShip | SyncLog | DropLogTimes | Say | Exit
 )

@@ -329,6 +329,9 @@ class Shell:
             case do.AwaitShip():
                 assert self._shipping is not None
                 self._shipping.receive(action, self._local_host())
+            case do.SyncLog():
+                assert self._shipping is not None
+                self._shipping.sync(action)
             case do.DropShip(move):
                 assert self._shipping is not None
                 self._shipping.drop(move)

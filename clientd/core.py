@@ -219,6 +219,10 @@ class Agent:
                 yield from self._answer(order, wire.Done(order, code, text))
             case on.ShipAwaited() | on.ShipProgressed() | on.CaughtUp() | on.Landed():
                 yield from self._moving(self.moves.happened(event))
+            case on.LogSynced(move, trouble):
+                if trouble:
+                    yield do.Say("severe", f"the log that came with move {move}: {trouble}")
+                yield from self._moving(self.moves.synced(move))
             case on.ShipFailed(text=text):
                 yield do.Say("warning", f"the ship of move {event.move} failed: {text}")
                 yield from self._moving(self.moves.happened(event))
@@ -269,7 +273,7 @@ class Agent:
                 yield from self._to_master(wire.Leaving(reason, tasks_left))
                 yield do.Exit("stopping")
             case orders.Standing() | orders.Landing() | orders.Shipping():
-                yield from self._moving(self.moves.told(word))
+                yield from self._moving(self.moves.told(word, self.tasks))
 
     def _changed(self, tasks: tuple[Task, ...]) -> Iterator[do.Action]:
         for task in tasks:

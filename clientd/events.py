@@ -150,7 +150,7 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """Log and snapshot are here and on the disk; ``digest`` is the snapshot's SHA-256, hex."""
+    """Log and snapshot are here; ``digest`` is the snapshot's SHA-256, hex."""
 
     move: str
     #: Of the snapshot, bytes.
@@ -161,8 +161,16 @@ class Landed:
 
 
 @dataclass(frozen=True, slots=True)
+class LogSynced:
+    """The log that came with a move is on the disk; or why it could not be put there."""
+
+    move: str
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ShipFailed:
-    """A ship ended, at either end, before all was on the destination's disk."""
+    """A ship ended, at either end, before all was at the destination."""
 
     move: str
     code: str
@@ -177,5 +185,5 @@ class Tick:
 Event = (
     KeeperTold | RequestMade | LinkOpened | LinkAccepted | DialFailed | LinkClosed | Received
     | LoadTaken | UsageTaken | FollowEnded | WorkProgressed | Copied | PortOpened | WorkEnded
-    | ShipAwaited | ShipProgressed | CaughtUp | Landed | ShipFailed | Tick
+    | ShipAwaited | ShipProgressed | CaughtUp | Landed | LogSynced | ShipFailed | Tick
 )

@@ -12,6 +12,8 @@ refuses, and the keeper knows who has.
 
 Of each move the last Standing is kept and said again on a new connection.  One that ends the
 move here is kept until it has been sent: should it get lost, the master asks by its verdict.
+
+That a task runs here is passed on once its log is on the disk: the source drops its own then.
 """
 
 from collections.abc import Iterator, Mapping
@@ -113,6 +115,8 @@ class Moves:
     ships: dict[str, Ship] = field(default_factory=dict)
     #: The last word on each move.
     standings: dict[str, wire.Standing] = field(default_factory=dict)
+    #: By move: that a task runs here, to be passed on once its log is on the disk.
+    arrived: dict[str, orders.Standing] = field(default_factory=dict)
 
     def sent(self, standing: wire.Standing) -> None:
         """The master has been sent this; what is over can be forgotten."""
@@ -124,6 +128,7 @@ class Moves:
         gone = [move for move, last in self.standings.items() if last.task in tasks]
         for move in gone:
             del self.standings[move]
+        self.arrived = {m: word for m, word in self.arrived.items() if word.task not in tasks}
 
     # ---- the master ------------------------------------------------------------------------
 
@@ -168,8 +173,8 @@ class Moves:
 
     # ---- the keeper ------------------------------------------------------------------------
 
-    def told(self, word: Told) -> Iterator[Step]:
-        """A word of the keeper's."""
+    def told(self, word: Told, tasks: Mapping[str, Task]) -> Iterator[Step]:
+        """A word of the keeper's; ``tasks`` are all that are here."""
         ship = self.ships.get(word.move)
         if ship is None and not (isinstance(word, orders.Standing) and word.state != "reserved"):
             # An earlier agent was asked, and took its connection along.
@@ -190,8 +195,17 @@ class Moves:
                     yield do.ShipImage(move, image, log_size, size, files)
             case orders.Standing(state="reserved"):
                 pass  # said with the port that AwaitShip opens
+            case orders.Standing(state="running") if word.task in tasks:
+                if word.move not in self.arrived:
+                    yield do.SyncLog(word.move, tasks[word.task].log)
+                self.arrived[word.move] = word
             case orders.Standing():
                 yield from self._stands(word, ship)
+
+    def synced(self, move: str) -> Iterator[Step]:
+        """The log of a task that runs here is on the disk."""
+        if word := self.arrived.pop(move, None):
+            yield from self._stands(word, self.ships.get(move))
 
     def _stands(self, word: orders.Standing, ship: Ship | None) -> Iterator[Step]:
         phases = word.phases

@@ -125,6 +125,12 @@ class Shipping:
         work.unexpect = unexpect
         self._report(on.ShipAwaited(work.move, port))
 
+    def sync(self, wanted: do.SyncLog) -> None:
+        """Has a log on the disk; says LogSynced."""
+        threading.Thread(
+            target=self._sync, args=(wanted,), name=f"sync {wanted.move}", daemon=True
+        ).start()
+
     def drop(self, move: str) -> None:
         """Nobody wants this ship any more; it says nothing more."""
         work = self._works.pop(move, None)
@@ -237,6 +243,15 @@ class Shipping:
         # What is here is here, whether or not the source hears of it.
         with contextlib.suppress(TransferError):
             receiving.finish()
+
+    def _sync(self, wanted: do.SyncLog) -> None:
+        trouble = ""
+        try:
+            with _opened(wanted.log, os.O_RDONLY) as log:
+                os.fdatasync(log)
+        except (OSError, TransferError) as err:
+            trouble = reason_of(err)
+        self._later(partial(self._report, on.LogSynced(wanted.move, trouble)))
 
     def _dial(self, work: _Work, start: do.StartShip) -> socket.socket:
         pauses = iter(PAUSES_S)

@@ -217,7 +217,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "ship": lambda: table_of(
         ship.Board, ship.At, bulk.Block, bulk.Hole, ship.Mark, ship.Carry, ship.Carried,
         ship.Rest, ship.End,
-        ship.Marked, ship.Safe, bulk.Failed,
+        ship.Marked, ship.Whole, bulk.Failed,
     ),
     "requests": lambda: table_of_union(op.Requests),
     "replies": lambda: table_of_union(op.Replies),

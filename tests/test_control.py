@@ -16,7 +16,7 @@ ORDERS: list[c.Orders] = [
 ]
 ANSWERS: list[c.Answers] = [
     c.State("frozen", "m1"), c.Prepared(), c.Begun(), c.Failed("code", "text", "m1"),
-    c.Written("m1", 7, 1.5, 2.0, 3.0, (c.OpenFile("in", "r", 9),)), c.Synced("m1", "ab", 1.0),
+    c.Written("m1", 7, 1.5, 2.0, 3.0, (c.OpenFile("in", "r", 9),)), c.Synced("m1", 1.0),
     c.Loaded("m1", 0.5), c.Thawed("m1", 1.0, 2.0), c.Stepped("m1", 1.0, 2.0),
 ]
 

@@ -39,7 +39,7 @@ DOES = {
 }
 
 
-def core(part: Part) -> Moves:
+def core(part: Part, boot: str = "boot") -> Moves:
     """A keeper that has the move at this part, and the task where it would be."""
     ledger = Ledger()
     at_source = part.at_source
@@ -49,12 +49,12 @@ def core(part: Part) -> Moves:
         ledger.apply(Kept(Task(TASK.spec, status, pid=7)))
     record = Moved(
         "m1", TASK.id, 1 if at_source else 2, part, incoming=None if at_source else TASK,
-        image="" if part in (Part.RESUMING, Part.CONSUMED) else "images/m1", pid=8,
+        image="" if part in (Part.RESUMING, Part.CONSUMED) else "images/m1", pid=8, boot="boot",
     )
     if part in (Part.RUNNING, Part.LOST):
         ledger.apply(Moved("m1", TASK.id, 2, Part.CONSUMED, incoming=TASK, pid=8))
     ledger.apply(record)
-    return Moves(ledger, "boot", "images")
+    return Moves(ledger, boot, "images")
 
 
 def told(action: do.Action) -> str:
@@ -74,6 +74,12 @@ def test_a_verdict_does_what_it_says_or_only_asks(part: Part, verdict: str) -> N
     done = " ".join(map(told, core(part).handle(do.Ordered(order))))
     word = part.told
     assert done == DOES.get((part, verdict), f"Tell:{word}" if word else "")
+
+
+def test_a_destination_that_was_started_again_has_no_image_to_count_on() -> None:
+    order = orders.Verdict("m1", TASK.id, 2, "commit")
+    done = [*core(Part.PREPARED, "another boot").handle(do.Ordered(order))]
+    assert " ".join(map(told, done)) == "renounced! KillCopy DropFiles Tell:renounced"
 
 
 def test_the_epoch_of_a_commit_is_that_of_the_vote() -> None:

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from clientd import actions as do
 from clientd import events as on
@@ -190,6 +191,35 @@ def test_what_has_landed_is_told_to_the_keeper_and_its_time_to_the_master() -> N
     assert driver.tell(stands("running", at=7.0)) == [
         do.DropShip(MOVE), *sent(said("running", phases={"wire": 1.5}, at=7.0))
     ]
+
+
+def test_that_a_task_runs_is_passed_on_once_its_log_is_on_the_disk() -> None:
+    driver = waiting()
+    driver(on.Landed(MOVE, 9, "ab", 1.5))
+    driver.tell(stands("prepared"))
+    driver.tell(orders.Changed((replace(task(TASK), log=LOG),)))
+    assert driver.tell(stands("running", at=7.0)) == [do.SyncLog(MOVE, LOG)]
+    assert driver.tell(stands("running", at=7.0)) == [], "it is being done"
+    assert again(driver) == sent(said("prepared", phases={"wire": 1.5}))
+    assert driver(on.LogSynced(MOVE)) == [
+        do.DropShip(MOVE), *sent(said("running", phases={"wire": 1.5}, at=7.0))
+    ]
+    assert driver(on.LogSynced(MOVE)) == []
+
+
+def test_a_log_that_cannot_be_synced_is_told_and_does_not_hold_the_move() -> None:
+    driver = joined(replace(task(TASK), log=LOG))
+    assert driver.tell(stands("running")) == [do.SyncLog(MOVE, LOG)]
+    about, *rest = driver(on.LogSynced(MOVE, "Input/output error"))
+    assert isinstance(about, do.Say) and about.level == "severe"
+    assert rest == sent(said("running"))
+
+
+def test_a_task_that_was_forgotten_meanwhile_is_not_passed_on() -> None:
+    driver = joined(replace(task(TASK), log=LOG))
+    driver.tell(stands("running"))
+    driver.tell(orders.Forgotten((TASK,)))
+    assert driver(on.LogSynced(MOVE)) == []
 
 
 def test_a_refusal_is_said_again_until_the_verdict() -> None:

@@ -26,7 +26,7 @@ from godwit.ship.words import (
     Mark,
     Marked,
     Rest,
-    Safe,
+    Whole,
 )
 from godwit.wire.messages import Message
 
@@ -354,7 +354,7 @@ def framed(message: Message) -> bytes:
 
 
 @pytest.mark.parametrize(("answer", "code"), [
-    (Marked(2), "protocol"), (Safe(), "protocol"), (Failed("no-space", "full"), "no-space"),
+    (Marked(2), "protocol"), (Whole(), "protocol"), (Failed("no-space", "full"), "no-space"),
 ])
 def test_a_source_streams_to_nobody_who_answers_otherwise(
     files: Files, answer: Message, code: str
@@ -368,7 +368,7 @@ def test_a_source_streams_to_nobody_who_answers_otherwise(
         assert caught.value.code == code
 
 
-@pytest.mark.parametrize("answers", [[Safe()], [Failed("no-space", "full")], []])
+@pytest.mark.parametrize("answers", [[Whole()], [Failed("no-space", "full")], []])
 def test_a_source_that_waits_for_the_freeze_hears_the_other_end(
     files: Files, answers: list[Message]
 ) -> None:

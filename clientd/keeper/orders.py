@@ -91,7 +91,7 @@ class Freeze(Order, frozen=True, tag="Freeze"):
 
 
 class Landed(Order, frozen=True, tag="Landed"):
-    """Snapshot and log of a move are here, whole and on the disk, where Landing said."""
+    """Snapshot and log of a move are here, whole, where Landing said."""
 
     move: str
     #: Of the snapshot, bytes.

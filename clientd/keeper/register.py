@@ -49,13 +49,15 @@ class Register:
 
         Raises OSError, and then nothing has changed.
         """
+        before = self.ledger.tasks.get(task)
         if durable:
             self._journal.commit(record)
             self.ledger.apply(record)
         else:
             self.ledger.apply(record)
             self._journal.append(record)
-        self._news.changed(task)
+        if self.ledger.tasks.get(task) is not before:
+            self._news.changed(task)
 
     def accept(self, specs: tuple[Spec, ...]) -> bool:
         """Durably, or not at all: false, and they are rejected."""

@@ -2,7 +2,11 @@
 
 The source is not trusted: it can write into the two files it was given, no further than it said,
 and into new ones where the quay lets it; the snapshot counts as landed only when its digest is
-right and all is on the disk.
+right.
+
+Carried files are on the disk before they replace others.  Neither the log nor the snapshot is
+synced: the source keeps its own until the task runs here and the log is on the disk, and the disk
+would keep the task waiting.
 """
 
 import hashlib
@@ -33,7 +37,7 @@ from godwit.ship.words import (
     Mark,
     Marked,
     Rest,
-    Safe,
+    Whole,
     decode_from_source,
 )
 from godwit.ship.writeback import start_writeback
@@ -45,7 +49,7 @@ BEGIN = 4 * 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Shipped:
     """What has landed: the snapshot's size in bytes, its SHA-256 (hex), and the milliseconds
-    from the word that the task stands still till all was on the disk."""
+    from the word that the task stands still till all was here."""
 
     size: int
     digest: str
@@ -70,6 +74,8 @@ class _File:
         self.name = name
         self.offset = 0
         self.digest: Any = None
+        #: It is to be on the disk soon.
+        self.is_synced = True
         #: A carried file's end.
         self.said: Carried | None = None
         #: Up to where the kernel was told to write.
@@ -85,7 +91,7 @@ class _File:
         self.offset += done
         if self.digest is not None:
             self.digest.update(data)
-        if self.offset - self._begun >= BEGIN:
+        if self.offset - self._begun >= BEGIN and self.is_synced:
             self.begin()
 
     def restart(self) -> None:
@@ -121,6 +127,7 @@ class Receiving:
         self._link = Link(sock, decode_from_source, LIMIT)
         self._files = [_File(log, b"the task's log"), _File(image, b"the snapshot")]
         self._files[IMAGE].digest = hashlib.sha256()
+        self._files[IMAGE].is_synced = False
         self._quay = quay
         #: The one whose bytes come now.
         self._file: _File | None = None
@@ -129,7 +136,7 @@ class Receiving:
         self._buffer = memoryview(bytearray(CHUNK))
 
     def run(self) -> Shipped:
-        """Writes all that comes; returns when it is on the disk."""
+        """Writes all that comes; returns when it is here."""
         board = self._link.get()
         if not isinstance(board, Board):
             raise _out_of_turn("it began with something else")
@@ -138,13 +145,13 @@ class Receiving:
         self._check_room(self._files[LOG], board.room)
         digest = self._listen()
         rest = self._check_complete(digest)
-        self._sync(rest)
+        self._land(rest)
         wire_ms = (time.monotonic() - self._rest_at) * 1000
         return Shipped(rest.size, digest.hex(), wire_ms)
 
     def finish(self) -> None:
         """Tells the source that all has landed."""
-        self._link.put(Safe())
+        self._link.put(Whole())
         self._link.flush()
 
     def fail(self, err: TransferError) -> TransferError:
@@ -255,16 +262,13 @@ class Receiving:
             raise TransferError("digest", "the snapshot did not arrive as it was sent")
         return rest
 
-    def _sync(self, rest: Rest) -> None:
-        """All onto the disk; carried files get their names."""
-        log, image, *carried = self._files
+    def _land(self, rest: Rest) -> None:
+        """Carried files get their names."""
+        log, _, *carried = self._files
         try:
             os.ftruncate(log.fd, rest.log_size)  # it may end with a hole
         except OSError as err:
             raise fault(err, log.name) from err
-        image.begin()
-        log.sync()
-        image.sync()
         for file in carried:
             if file.said is not None and self._quay is not None:
                 file.sync()

@@ -29,7 +29,7 @@ from godwit.ship.words import (
     Mark,
     Marked,
     Rest,
-    Safe,
+    Whole,
     decode_from_destination,
 )
 from godwit.wire.messages import Message
@@ -101,7 +101,7 @@ class Sending:
         """Sends the log's tail, these files as they are now, and the snapshot, ``size`` bytes of
         the descriptor ``image``.
 
-        Returns when the other end has all on its disk, with descriptors of the files that went.
+        Returns when the other end has all of it, with descriptors of the files that went.
         """
         self._link.put(Rest(log_size, size))
         self._send_log(log_size, silent)
@@ -116,7 +116,7 @@ class Sending:
             digest.update(piece)
         self._link.put(End(digest.digest()))
         self._link.flush()
-        if self._link.get() != Safe():
+        if self._link.get() != Whole():
             raise _out_of_turn()
         return tuple(carrying.fd for carrying in carried)
 

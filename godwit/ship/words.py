@@ -11,7 +11,7 @@
     Rest, At(LOG, ...), the log's tail,
     At(2, ...), what is new in that file, Carried, ...
     At(IMAGE, 0), the snapshot, End     ->
-                                        <-       Safe: all of it is on the disk, and the same
+                                        <-       Whole: all of it is here, and the same
 
 ``At`` says which file the bytes after it are of, and from which byte on.  They are any number of
 ``Block`` (each followed by its raw bytes) and, in the log, ``Hole``.  A carried file is begun anew
@@ -27,7 +27,7 @@ from godwit.bulk.words import Block, Digest, Failed, Hole, Nanoseconds, Size
 from godwit.wire.messages import Decoder, Message
 
 #: Raised when an old peer could no longer understand a new one.
-VERSION = 1
+VERSION = 2
 
 #: Bound of one message, bytes, in either direction.
 LIMIT = 64 * 1024
@@ -100,11 +100,11 @@ class Marked(Message, frozen=True, tag="Marked"):
     number: Number
 
 
-class Safe(Message, frozen=True, tag="Safe"):
-    """All of it is on the disk, and the snapshot is what was sent."""
+class Whole(Message, frozen=True, tag="Whole"):
+    """All of it is here, and the snapshot is what was sent."""
 
 
 decode_from_source = Decoder(
     Board | At | Block | Hole | Mark | Carry | Carried | Rest | End | Failed
 )
-decode_from_destination = Decoder(Marked | Safe | Failed)
+decode_from_destination = Decoder(Marked | Whole | Failed)

@@ -146,8 +146,6 @@ class Synced(Word, frozen=True, tag="Synced"):
     """The image is on the disk."""
 
     move: str
-    #: The image's sha256, hex.
-    digest: str
     #: Since Written.
     ms: float
 

@@ -10,7 +10,6 @@ verdict, and for nothing else: a signal acts when it runs again.
 
 import atexit
 import gc
-import hashlib
 import io
 import os
 import signal
@@ -362,17 +361,14 @@ class Runner:
     def _sync(self, fd: int, move: str) -> None:
         """Has the image on the disk, while the main thread waits and others read it."""
         begun = time.monotonic()
-        digest = hashlib.sha256()
-        with open(fd, "rb", buffering=0) as image:
-            hashing = start_thread("hash", _hash, fd, digest)
-            try:
-                os.fsync(image.fileno())
-            except OSError as err:
-                hashing.join()
-                self._hearing.say(control.Failed("sync", f"its snapshot: {err.strerror}", move))
-                return
-            hashing.join()
-        synced = control.Synced(move, digest.hexdigest(), _ms_since(begun))
+        try:
+            os.fsync(fd)
+        except OSError as err:
+            self._hearing.say(control.Failed("sync", f"its snapshot: {err.strerror}", move))
+            return
+        finally:
+            os.close(fd)
+        synced = control.Synced(move, _ms_since(begun))
         written = self._written
         if written is not None and written.move == move:
             self._synced = synced
@@ -430,13 +426,6 @@ def _open_files() -> tuple[control.OpenFile, ...]:
         if room >= 0:
             found.append(control.OpenFile(file.name, file.mode, file.tell()))
     return tuple(found)
-
-
-def _hash(fd: int, digest: "hashlib._Hash") -> None:
-    at = 0
-    while piece := os.pread(fd, 1 << 20, at):
-        digest.update(piece)
-        at += len(piece)
 
 
 def _clocks() -> tuple[float, float]:

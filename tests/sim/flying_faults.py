@@ -86,6 +86,13 @@ class VotedUnsynced(Freezing):
         yield from self.synced(event.move, {})
 
 
+class BornAfterReboot(Prepared):
+    """The destination counts on an image that its machine may have lost."""
+
+    def commit(self, record: Moved) -> Iterator[do.Action]:
+        yield from super().commit(replace(record, boot=self._here.boot))
+
+
 class AnyMove(Verdicts):
     """A verdict is taken for that of whatever move the task is in; the epoch is not compared."""
 
@@ -312,7 +319,7 @@ class ThawsAnything(Node):
 
 KEEPERS: dict[type, str] = {
     SourceTimeout: "hard", DestinationTimeout: "hard", RenouncedInMemory: "late",
-    RestoredTwice: "power", VotedUnsynced: "power", AnyMove: "late",
+    RestoredTwice: "power", VotedUnsynced: "power", BornAfterReboot: "power", AnyMove: "late",
     NotedAfterThaw: "keepers", ImageKept: "keepers", DroppedEarly: "power", KilledEarly: "usual",
     ThawedUnnoted: "hard", EndedUnkilled: "reckless", FrozenUndurable: "power",
     PreparedUndurable: "power", ConsumedUndurable: "power", ResumingUndurable: "power",

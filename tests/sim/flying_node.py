@@ -352,7 +352,7 @@ class Node:
             self._tell(wire.Standing(move, record.task, record.epoch, "reserved", port=7))
 
     def _ship(self, move: str, size: int) -> None:
-        """The image arrives, synced, at whoever waits for it; or the stream breaks."""
+        """The image arrives, and is not synced, at whoever waits for it; or the stream breaks."""
         target = next((
             node for node in self.world.nodes.values()
             if node is not self and move in node.streams and node.alive
@@ -367,7 +367,7 @@ class Node:
         target.streams.discard(move)
         record = target.ledger.moves.get(move)
         if record is not None and record.part is Part.RESERVED:
-            target.machine.images[move] = Image(image.count, True)
+            target.machine.images[move] = Image(image.count)
             target.handle_later(do.Ordered(orders.Landed(move, size, "digest")))
 
     # ---- what the keeper's core wants --------------------------------------------------------

@@ -132,7 +132,7 @@ class Pickled:
                 self._hear(do.StoodStill(
                     move, size, log_size, at, wall, phases, travelling(files)
                 ))
-            case control.Synced(move, _, ms):
+            case control.Synced(move, ms):
                 self._hear(do.Synced(move, {"sync": ms}))
             case control.Thawed():
                 self._thawed[task] = word

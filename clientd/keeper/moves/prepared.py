@@ -2,6 +2,9 @@
 
 The rule: once the verdict is ours, the copy runs once, or it is on record, durably, that it never
 will.  A copy whose epoch has passed ends.
+
+The image here is not synced: the source's is, and is kept until this copy runs.  So it is good for
+another copy when this one or the keeper dies, and not when the machine was started again.
 """
 
 from collections.abc import Iterator
@@ -12,6 +15,8 @@ from clientd.keeper.moves.copies import Copies
 from clientd.keeper.moves.here import Here, Ready, step, tell
 from clientd.keeper.moves.table import Cause, Part
 from clientd.keeper.records import Moved
+
+REBOOTED = "its machine was started again before it could run there"
 
 
 class Prepared:
@@ -28,6 +33,8 @@ class Prepared:
             yield from self._copies.take_over(record, copy.loaded)
         elif copy.ready is Ready.WARM:
             yield from self._copies.load(record)
+        elif record.boot != self._here.boot:
+            yield from self.renounce(record, "rebooted", REBOOTED)
         elif copy.ready is Ready.ABSENT:  # this keeper is not the one that voted, or it died
             assert record.incoming is not None
             yield from self._copies.bear(record, record.incoming)

@@ -68,7 +68,8 @@ class Reserved:
         if record.part is not Part.RESERVED:
             yield from self._copies.loaded(record, event)
             return
-        voted = step(record, Cause.VOTED, phases=event.phases)
+        # The image need not outlive this boot: without it, the source is the one that goes on.
+        voted = step(record, Cause.VOTED, phases=event.phases, boot=self._here.boot)
         yield do.Note(voted, durable=True)
         yield from tell(voted)
 
