@@ -59,11 +59,11 @@ def test_a_follower_sees_every_number_once_across_moves(pair: Moving) -> None:
 
 def test_what_cannot_move_is_refused_in_one_line(pair: Moving) -> None:
     task = pair.counting()
-    shell = str(pair.launch("node1", "sleep", "60")["task"])
+    plain = str(pair.launch("--plain", "node1", "sleep", "60")["task"])
     for words, reason in (
         ((task, "node1"), "is on node1 already"),
         ((task, "node3"), "node3"),
-        ((shell, "node2"), "cannot move"),
+        ((plain, "node2"), "cannot move"),
     ):
         refused = pair.godwit("move", *words)
         assert refused.returncode in (1, 2) and reason in refused.stderr, refused.stderr
