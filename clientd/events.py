@@ -150,12 +150,11 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """Log and snapshot are here; ``digest`` is the snapshot's SHA-256, hex."""
+    """Log and snapshot are here."""
 
     move: str
     #: Of the snapshot, bytes.
     size: int
-    digest: str
     #: Milliseconds from the source's word that it sends the snapshot.
     wire_ms: float
 

@@ -240,10 +240,10 @@ class Moves:
                     yield do.Tell(orders.Freeze(
                         move, ship.asked.task, ship.asked.epoch, ship.asked.peer
                     ))
-            case on.Landed(move, size, digest, wire_ms):
+            case on.Landed(move, size, wire_ms):
                 if ship.advance(Cause.LANDED):
                     ship.wire_ms = wire_ms
-                    yield do.Tell(orders.Landed(move, size, digest))
+                    yield do.Tell(orders.Landed(move, size))
             case on.ShipFailed(move, code, text):
                 del self.ships[move]
                 if ship.stage is Stage.STREAMING:  # the keeper does not know of it yet

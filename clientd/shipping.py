@@ -238,7 +238,7 @@ class Shipping:
             receiving = ship.Receiving(work.link, log, image, luggage)
             with _telling(receiving.fail):
                 done = receiving.run()
-        landed = on.Landed(work.move, done.size, done.digest, done.wire_ms)
+        landed = on.Landed(work.move, done.size, done.wire_ms)
         self._later(partial(self._say, work, landed))
         # What is here is here, whether or not the source hears of it.
         with contextlib.suppress(TransferError):

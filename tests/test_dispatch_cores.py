@@ -28,7 +28,7 @@ ORDERS: list[orders.Order] = [
     orders.Pause(1, ("t",)), orders.Forget(1, ("t",)), orders.Measure(), orders.Stop(),
     orders.Say("info", "x"), orders.Settled("x"), orders.Restart(),
     orders.Reserve("m", Task(Spec("t1234567", (b"P",))), 2), orders.Freeze("m", "t1234567", 1),
-    orders.Landed("m", 1, "d"), orders.Cut("m", "c", "t"),
+    orders.Landed("m", 1), orders.Cut("m", "c", "t"),
     orders.Verdict("m", "t1234567", 1, "abort"), orders.Describe(1, "t1234567"),
     orders.Survey(1, Spec("t1234567", (b"P",)), (b"/x",)),
 ]

@@ -182,8 +182,8 @@ def test_a_reservation_is_the_keepers_and_then_said_with_its_port() -> None:
 
 def test_what_has_landed_is_told_to_the_keeper_and_its_time_to_the_master() -> None:
     driver = waiting()
-    assert driver(on.Landed(MOVE, 9, "ab", 1.5)) == [do.Tell(orders.Landed(MOVE, 9, "ab"))]
-    assert driver(on.Landed(MOVE, 9, "ab", 1.5)) == []
+    assert driver(on.Landed(MOVE, 9, 1.5)) == [do.Tell(orders.Landed(MOVE, 9))]
+    assert driver(on.Landed(MOVE, 9, 1.5)) == []
     prepared = said("prepared", phases={"restore": 2.0, "wire": 1.5})
     assert driver.tell(stands("prepared", phases={"restore": 2.0})) == sent(prepared)
     assert again(driver) == sent(prepared)
@@ -195,7 +195,7 @@ def test_what_has_landed_is_told_to_the_keeper_and_its_time_to_the_master() -> N
 
 def test_that_a_task_runs_is_passed_on_once_its_log_is_on_the_disk() -> None:
     driver = waiting()
-    driver(on.Landed(MOVE, 9, "ab", 1.5))
+    driver(on.Landed(MOVE, 9, 1.5))
     driver.tell(stands("prepared"))
     driver.tell(orders.Changed((replace(task(TASK), log=LOG),)))
     assert driver.tell(stands("running", at=7.0)) == [do.SyncLog(MOVE, LOG)]
@@ -245,7 +245,7 @@ def test_a_ship_that_fails_here_is_the_keepers_to_judge(stage: str) -> None:
     assert driver(on.ShipFailed(MOVE, "timeout", "late"))[1:] == [
         do.Tell(orders.Cut(MOVE, "timeout", "late"))
     ]
-    assert driver(on.Landed(MOVE, 9, "ab", 1.5)) == [], "too late"
+    assert driver(on.Landed(MOVE, 9, 1.5)) == [], "too late"
 
 
 # ---- both ----------------------------------------------------------------------------------

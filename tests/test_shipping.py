@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -130,7 +129,7 @@ def test_log_and_snapshot_land_as_they_were(sizes: tuple[int, int], tmp_path: Pa
         await pair.caught_up(log, image)
         pair.source.images()
         landed = await pair.destination.next(on.Landed)
-        assert (landed.size, landed.digest) == (sizes[1], hashlib.sha256(image).hexdigest())
+        assert landed.size == sizes[1]
         assert landed.wire_ms > 0
         assert bytes_of(*pair.destination.files()) == [log, image]
 

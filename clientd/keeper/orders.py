@@ -96,7 +96,6 @@ class Landed(Order, frozen=True, tag="Landed"):
     move: str
     #: Of the snapshot, bytes.
     size: int
-    digest: str
 
 
 class Cut(Order, frozen=True, tag="Cut"):

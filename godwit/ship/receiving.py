@@ -1,8 +1,7 @@
 """The destination's end of a ship.
 
 The source is not trusted: it can write into the two files it was given, no further than it said,
-and into new ones where the quay lets it; the snapshot counts as landed only when its digest is
-right.
+and into new ones where the quay lets it; the snapshot has landed only when its check is right.
 
 Carried files are on the disk before they replace others.  Neither the log nor the snapshot is
 synced: the source keeps its own until the task runs here and the log is on the disk, and the disk
@@ -13,6 +12,7 @@ import hashlib
 import os
 import socket
 import time
+import zlib
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,11 +48,10 @@ BEGIN = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """What has landed: the snapshot's size in bytes, its SHA-256 (hex), and the milliseconds
+    """What has landed: the snapshot's size in bytes, and the milliseconds
     from the word that the task stands still till all was here."""
 
     size: int
-    digest: str
     wire_ms: float
 
 
@@ -73,9 +72,10 @@ class _File:
         self.fd = fd
         self.name = name
         self.offset = 0
+        #: A carried file's SHA-256.
         self.digest: Any = None
-        #: It is to be on the disk soon.
-        self.is_synced = True
+        #: The snapshot's CRC-32.
+        self.check: int | None = None
         #: A carried file's end.
         self.said: Carried | None = None
         #: Up to where the kernel was told to write.
@@ -91,7 +91,9 @@ class _File:
         self.offset += done
         if self.digest is not None:
             self.digest.update(data)
-        if self.offset - self._begun >= BEGIN and self.is_synced:
+        if self.check is not None:
+            self.check = zlib.crc32(data, self.check)
+        elif self.offset - self._begun >= BEGIN:
             self.begin()
 
     def restart(self) -> None:
@@ -126,8 +128,7 @@ class Receiving:
     def __init__(self, sock: socket.socket, log: int, image: int, quay: Quay | None = None):
         self._link = Link(sock, decode_from_source, LIMIT)
         self._files = [_File(log, b"the task's log"), _File(image, b"the snapshot")]
-        self._files[IMAGE].digest = hashlib.sha256()
-        self._files[IMAGE].is_synced = False
+        self._files[IMAGE].check = 0
         self._quay = quay
         #: The one whose bytes come now.
         self._file: _File | None = None
@@ -143,11 +144,10 @@ class Receiving:
         if board.version != VERSION:
             raise TransferError("protocol", f"the source speaks version {board.version}")
         self._check_room(self._files[LOG], board.room)
-        digest = self._listen()
-        rest = self._check_complete(digest)
+        rest = self._check_complete(self._listen())
         self._land(rest)
         wire_ms = (time.monotonic() - self._rest_at) * 1000
-        return Shipped(rest.size, digest.hex(), wire_ms)
+        return Shipped(rest.size, wire_ms)
 
     def finish(self) -> None:
         """Tells the source that all has landed."""
@@ -158,8 +158,8 @@ class Receiving:
         """Tells the other end; gives the better reason of the two."""
         return self._link.fail(err)
 
-    def _listen(self) -> bytes:
-        """Takes messages until the source says End; gives the digest it says."""
+    def _listen(self) -> int:
+        """Takes messages until the source says End; gives the check it says."""
         while True:
             match self._link.get():
                 case Block(size=size):
@@ -178,8 +178,8 @@ class Receiving:
                 case Rest() as rest if self._rest is None:
                     self._rest, self._rest_at = rest, time.monotonic()
                     self._check_room(self._files[IMAGE], rest.size)
-                case End(digest=digest) if self._rest is not None:
-                    return digest
+                case End(check=check) if self._rest is not None:
+                    return check
                 case message:
                     raise _out_of_turn(f"{type(message).__name__} out of turn")
 
@@ -253,12 +253,12 @@ class Receiving:
             text = f"{shown(file.name)} needs {need} bytes, {free} are free there"
             raise TransferError("no-space", text)
 
-    def _check_complete(self, digest: bytes) -> Rest:
+    def _check_complete(self, check: int) -> Rest:
         rest = self._rest
         assert rest is not None
         if [file.offset for file in self._files[:FIRST]] != [rest.log_size, rest.size]:
             raise _out_of_turn("it ended before all had come")
-        if self._files[IMAGE].digest.digest() != digest:
+        if self._files[IMAGE].check != check:
             raise TransferError("digest", "the snapshot did not arrive as it was sent")
         return rest
 

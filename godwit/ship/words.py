@@ -91,9 +91,12 @@ class Rest(Message, frozen=True, tag="Rest"):
 
 
 class End(Message, frozen=True, tag="End"):
-    """That was all, and this is the SHA-256 of the snapshot."""
+    """That was all, and this is the CRC-32 of the snapshot.
 
-    digest: Digest
+    TLS has every record authenticated already; this finds what went wrong at either side of it.
+    """
+
+    check: Annotated[int, Meta(ge=0, lt=2**32)]
 
 
 class Marked(Message, frozen=True, tag="Marked"):

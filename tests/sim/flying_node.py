@@ -368,7 +368,7 @@ class Node:
         record = target.ledger.moves.get(move)
         if record is not None and record.part is Part.RESERVED:
             target.machine.images[move] = Image(image.count)
-            target.handle_later(do.Ordered(orders.Landed(move, size, "digest")))
+            target.handle_later(do.Ordered(orders.Landed(move, size)))
 
     # ---- what the keeper's core wants --------------------------------------------------------
 
