@@ -25,7 +25,8 @@ from masterd.follows import Follows
 from masterd.history import History
 from masterd.judging import Judging
 from masterd.launches import MOST, MOST_BYTES, Launches
-from masterd.moves.core import WAYS, Moves
+from masterd.moves.core import Moves
+from masterd.moves.objections import WAYS
 from masterd.nodes import Nodes, Upon, describe_end
 from masterd.orders import Gather, Orders, unreachable
 from masterd.pruning import surplus_nodes, surplus_tasks

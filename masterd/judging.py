@@ -17,7 +17,8 @@ from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do
 from masterd.moves import places
-from masterd.moves.core import WAYS, Moves
+from masterd.moves.core import Moves
+from masterd.moves.objections import WAYS
 from masterd.orders import Gather, Orders
 from masterd.registry import Node, Registry
 

@@ -22,7 +22,7 @@ from godwit.wire.operations import Event
 from masterd import actions as do
 from masterd.backlog import Backlog, Record
 from masterd.issued import Issue, Issued
-from masterd.moves.core import KEPT as MOVES_KEPT
+from masterd.moves.here import KEPT as MOVES_KEPT
 from masterd.moves.table import Move
 
 #: Of PRAGMA user_version; each step of the schema has its statements, in order.

@@ -10,14 +10,14 @@ from godwit.wire import messages as m
 from godwit.wire import operations as op
 from masterd import actions as do
 from masterd import events as on
-from masterd.moves import core, places
+from masterd.moves import objections, places
 from masterd.moves.table import Move
 from masterd.orders import ANSWER_S
 from tests.mastering import OPERATOR, FakeNode, Mastering
 
 T = "aaaaaaaa"
 PYTHON = Task(Spec(T, (b"P", b"1"), kind="python", home="n1"), Status.RUNNING, pid=7)
-SHELL = Task(Spec(T, (b"sleep", b"9"), home="n1"), Status.RUNNING, pid=7)
+SHELL = Task(Spec(T, (b"sleep", b"9"), home="n1", contained=True), Status.RUNNING, pid=7)
 TRAITS = Traits("x86_64", files=(OpenFile(b"/etc/conf", 9), OpenFile(b"/w/out", 1, carried=True)))
 CAN = ("python", "apart", "criu=4.1.1")
 PLACE = Place("n2", "x86_64", CAN, programs=frozenset({"P"}))
@@ -48,7 +48,7 @@ def verdicts(world: Mastering) -> tuple[Verdict, ...]:
 @pytest.fixture
 def as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks can be moved as they are."""
-    monkeypatch.setitem(core.WAYS, "shell", "criu")
+    monkeypatch.setitem(objections.WAYS, "shell", "criu")
 
 
 # ---- why -----------------------------------------------------------------------------------
@@ -82,7 +82,10 @@ def test_what_a_task_runs_on_is_asked_for_when_it_moves_as_it_is(as_it_is: None)
     assert [reason.code for reason in told.reasons] == ["file-missing", "cwd", "file-missing"]
 
 
-def test_a_kind_that_cannot_move_yet_is_told_beside_what_else_is_in_the_way() -> None:
+def test_a_kind_that_cannot_move_yet_is_told_beside_what_else_is_in_the_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(objections.WAYS, "shell")
     world, source, (other,) = world_with(SHELL, "n2")
     world.ask(op.JudgeMove(5, T, "n2"))
     (survey,) = described(world, source, Traits("x86_64", contained=False))

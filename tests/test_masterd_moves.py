@@ -7,13 +7,14 @@ from godwit.task.record import Spec, Task
 from godwit.wire import messages as m
 from godwit.wire import operations as op
 from masterd import actions as do
-from masterd.moves.core import HELD_S, QUIET_S, REPEAT_S
+from masterd.moves.here import QUIET_S, REPEAT_S
+from masterd.moves.silence import HELD_S
 from masterd.moves.table import State
 from tests.mastering import FakeNode, Mastering
 
 ID = "t1234567"
 TASK = Task(
-    Spec(ID, (b"CountProcess", b"9"), kind="python", home="n1"), Status.RUNNING, pid=7, log="/l"
+    Spec(ID, (b"P", b"9"), kind="python", home="n1"), Status.RUNNING, pid=7, log="/l"
 )
 
 

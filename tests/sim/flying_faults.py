@@ -25,8 +25,11 @@ from clientd.keeper.records import Moved
 from godwit.wire import messages as wire
 from masterd import actions as act
 from masterd.core import Master
-from masterd.moves import core as master
+from masterd.moves.core import Moves as Flights
+from masterd.moves.decisions import Decisions
 from masterd.moves.flight import Flight
+from masterd.moves.silence import Silence
+from masterd.moves.strays import Strays
 from masterd.moves.table import Move, State
 from masterd.registry import Node as Known
 from tests.sim.flying_master import MasterSide
@@ -208,92 +211,91 @@ def infect(core: object, fault: type) -> None:
 # ---- the master's core ---------------------------------------------------------------------
 
 
-class RevertOnTimeout(master.Moves):
+class RevertOnTimeout(Silence):
     """A silent destination is taken for one that will never run the task."""
 
-    def _hold(self, flight: Flight, why: str) -> Iterator[act.Action]:
-        if flight.move.state is State.COMMITTED:
+    def _committed(self, flight: Flight) -> Iterator[act.Action]:
+        yield from super()._committed(flight)
+        if flight.held:
             owing = (flight.move.source, flight.move.target)
-            yield from self._revert(flight, "timeout", why, owing)
-        else:
-            yield from super()._hold(flight, why)
+            yield from self._decisions.revert(flight, "timeout", flight.held, owing)
 
 
-class KillAtCommit(master.Moves):
+class KillAtCommit(Decisions):
     """The source is told to end its copy with the commit, not after the destination runs it."""
 
-    def _commit_if_voted(self, flight: Flight) -> Iterator[act.Action]:
-        yield from super()._commit_if_voted(flight)
-        move, node = flight.move, self._registry.nodes[flight.move.source]
+    def commit_if_voted(self, flight: Flight) -> Iterator[act.Action]:
+        yield from super().commit_if_voted(flight)
+        move, node = flight.move, self._here.registry.nodes[flight.move.source]
         if move.state is State.COMMITTED and node.control is not None:
             yield act.Send(node.control, wire.Verdict(
                 move.id, move.task, move.owner_epoch, "finish"
             ))
 
 
-class OneVote(master.Moves):
+class OneVote(Decisions):
     """The source's vote counts for both."""
 
-    def _commit_if_voted(self, flight: Flight) -> Iterator[act.Action]:
+    def commit_if_voted(self, flight: Flight) -> Iterator[act.Action]:
         flight.prepared = flight.prepared or flight.frozen
-        yield from super()._commit_if_voted(flight)
+        yield from super().commit_if_voted(flight)
 
 
-class OtherVote(master.Moves):
+class OtherVote(Decisions):
     """The destination's vote counts for both."""
 
-    def _commit_if_voted(self, flight: Flight) -> Iterator[act.Action]:
+    def commit_if_voted(self, flight: Flight) -> Iterator[act.Action]:
         flight.frozen = flight.frozen or flight.prepared
-        yield from super()._commit_if_voted(flight)
+        yield from super().commit_if_voted(flight)
 
 
-class FinishUnheard(master.Moves):
+class FinishUnheard(Silence):
     """A committed move counts as one that ran once the commit has been told twice."""
 
-    def _repeat(self, flight: Flight, name: str) -> Iterator[act.Action]:
-        if flight.move.state is State.COMMITTED:
-            yield from self._ran(flight, wire.Standing(
-                flight.move.id, flight.move.task, flight.move.epoch + 1, "running"
-            ))
-        else:
-            yield from super()._repeat(flight, name)
+    def _committed(self, flight: Flight) -> Iterator[act.Action]:
+        yield from super()._committed(flight)
+        yield from self._decisions.ran(flight, wire.Standing(
+            flight.move.id, flight.move.task, flight.move.epoch + 1, "running"
+        ))
 
 
-class SourceFirst(master.Moves):
+class SourceFirst(Strays):
     """Of a move that is not on record, the source goes on before the destination has given up."""
 
-    def _said_of_found(
+    def said_of_found(
         self, flight: Flight, node: Known, standing: wire.Standing
     ) -> Iterator[act.Action]:
         move = flight.move
         if node.name == move.source and standing.state == "frozen":
             owing = (move.source, move.target)
-            yield from self._abort(flight, move.code, move.reason, owing)
+            yield from self._decisions.abort(flight, move.code, move.reason, owing)
         else:
-            yield from super()._said_of_found(flight, node, standing)
+            yield from super().said_of_found(flight, node, standing)
 
 
-class PresumedAbort(master.Moves):
+class PresumedAbort(Flights):
     """What has no verdict on record had none."""
 
     def load(self, moves: list[Move], now: float) -> None:
         super().load(moves, now)
-        for flight in self._flights.values():
+        for flight in self._here.flights.values():
             if flight.move.state is State.UNSURE and flight.move.code == "restarted":
                 flight.move = replace(flight.move, state=State.INTENT)
 
 
-def master_of(core: type[master.Moves]) -> type[MasterSide]:
-    """A master whose moves have this core."""
+def master_of(fault: type) -> type[MasterSide]:
+    """A master whose moves have this core, or this part in their core."""
 
     class Faulty(MasterSide):
         def make(self) -> Master:
             made = super().make()
+            core = fault if issubclass(fault, Flights) else Flights
             made.moves = core(
                 made.registry, made.history, made.admission.leaves,
                 made.admission._secret, made.sources,
                 lambda task, node: made.follows.moved(task.id, node),
             )
+            infect(made.moves, fault)
             return made
 
     return Faulty
@@ -324,7 +326,7 @@ KEEPERS: dict[type, str] = {
     ThawedUnnoted: "hard", EndedUnkilled: "reckless", FrozenUndurable: "power",
     PreparedUndurable: "power", ConsumedUndurable: "power", ResumingUndurable: "power",
 }
-MASTERS: dict[type[master.Moves], str] = {
+MASTERS: dict[type, str] = {
     RevertOnTimeout: "partitions", KillAtCommit: "hard", OneVote: "usual", OtherVote: "hard",
     FinishUnheard: "usual", SourceFirst: "amnesia", PresumedAbort: "amnesia",
 }

@@ -90,7 +90,7 @@ class MasterSide:
         self.world.later(self.world.random.uniform(0.05, 3.0), self.start)
 
     def flight_of(self, task: str) -> Flight | None:
-        return self.core.moves._of.get(task)
+        return self.core.moves._here.of.get(task)
 
     def _tick(self, life: int) -> None:
         if life != self.life or not self.up:
