@@ -1,7 +1,7 @@
 """The destination's end of a ship.
 
 The source is not trusted: it can write into the two files it was given, no further than it said,
-and into new ones where the quay lets it; the snapshot has landed only when its check is right.
+and into new ones where the quay lets it; the snapshot has landed when it is as long as it said.
 
 Carried files are on the disk before they replace others.  Neither the log nor the snapshot is
 synced: the source keeps its own until the task runs here and the log is on the disk, and the disk
@@ -12,7 +12,6 @@ import hashlib
 import os
 import socket
 import time
-import zlib
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -74,8 +73,8 @@ class _File:
         self.offset = 0
         #: A carried file's SHA-256.
         self.digest: Any = None
-        #: The snapshot's CRC-32.
-        self.check: int | None = None
+        #: It is to be on the disk soon.
+        self.is_synced = True
         #: A carried file's end.
         self.said: Carried | None = None
         #: Up to where the kernel was told to write.
@@ -91,9 +90,7 @@ class _File:
         self.offset += done
         if self.digest is not None:
             self.digest.update(data)
-        if self.check is not None:
-            self.check = zlib.crc32(data, self.check)
-        elif self.offset - self._begun >= BEGIN:
+        if self.is_synced and self.offset - self._begun >= BEGIN:
             self.begin()
 
     def restart(self) -> None:
@@ -128,7 +125,7 @@ class Receiving:
     def __init__(self, sock: socket.socket, log: int, image: int, quay: Quay | None = None):
         self._link = Link(sock, decode_from_source, LIMIT)
         self._files = [_File(log, b"the task's log"), _File(image, b"the snapshot")]
-        self._files[IMAGE].check = 0
+        self._files[IMAGE].is_synced = False
         self._quay = quay
         #: The one whose bytes come now.
         self._file: _File | None = None
@@ -144,7 +141,8 @@ class Receiving:
         if board.version != VERSION:
             raise TransferError("protocol", f"the source speaks version {board.version}")
         self._check_room(self._files[LOG], board.room)
-        rest = self._check_complete(self._listen())
+        self._listen()
+        rest = self._check_complete()
         self._land(rest)
         wire_ms = (time.monotonic() - self._rest_at) * 1000
         return Shipped(rest.size, wire_ms)
@@ -158,8 +156,8 @@ class Receiving:
         """Tells the other end; gives the better reason of the two."""
         return self._link.fail(err)
 
-    def _listen(self) -> int:
-        """Takes messages until the source says End; gives the check it says."""
+    def _listen(self) -> None:
+        """Takes messages until the source says End."""
         while True:
             match self._link.get():
                 case Block(size=size):
@@ -178,8 +176,8 @@ class Receiving:
                 case Rest() as rest if self._rest is None:
                     self._rest, self._rest_at = rest, time.monotonic()
                     self._check_room(self._files[IMAGE], rest.size)
-                case End(check=check) if self._rest is not None:
-                    return check
+                case End() if self._rest is not None:
+                    return
                 case message:
                     raise _out_of_turn(f"{type(message).__name__} out of turn")
 
@@ -253,13 +251,11 @@ class Receiving:
             text = f"{shown(file.name)} needs {need} bytes, {free} are free there"
             raise TransferError("no-space", text)
 
-    def _check_complete(self, check: int) -> Rest:
+    def _check_complete(self) -> Rest:
         rest = self._rest
         assert rest is not None
         if [file.offset for file in self._files[:FIRST]] != [rest.log_size, rest.size]:
             raise _out_of_turn("it ended before all had come")
-        if self._files[IMAGE].check != check:
-            raise TransferError("digest", "the snapshot did not arrive as it was sent")
         return rest
 
     def _land(self, rest: Rest) -> None:

@@ -11,7 +11,7 @@
     Rest, At(LOG, ...), the log's tail,
     At(2, ...), what is new in that file, Carried, ...
     At(IMAGE, 0), the snapshot, End     ->
-                                        <-       Whole: all of it is here, and the same
+                                        <-       Whole: all of it is here
 
 ``At`` says which file the bytes after it are of, and from which byte on.  They are any number of
 ``Block`` (each followed by its raw bytes) and, in the log, ``Hole``.  A carried file is begun anew
@@ -91,12 +91,7 @@ class Rest(Message, frozen=True, tag="Rest"):
 
 
 class End(Message, frozen=True, tag="End"):
-    """That was all, and this is the CRC-32 of the snapshot.
-
-    TLS has every record authenticated already; this finds what went wrong at either side of it.
-    """
-
-    check: Annotated[int, Meta(ge=0, lt=2**32)]
+    """That was all.  TLS has authenticated each byte of it."""
 
 
 class Marked(Message, frozen=True, tag="Marked"):
@@ -104,7 +99,7 @@ class Marked(Message, frozen=True, tag="Marked"):
 
 
 class Whole(Message, frozen=True, tag="Whole"):
-    """All of it is here, and the snapshot is what was sent."""
+    """All of it is here."""
 
 
 decode_from_source = Decoder(
