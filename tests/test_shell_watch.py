@@ -48,6 +48,7 @@ def prompt(board: Board) -> Iterator[Prompt]:
     sits = Prompt(board)
     before = signal.signal(BELL, sits.hear)
     board.open(threading.get_ident())
+    sits.hear()  # what came before rings no bell
     try:
         yield sits
     finally:
