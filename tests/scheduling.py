@@ -14,14 +14,19 @@ from xdist.scheduler import LoadScopeScheduling
 #: By how long they take; the rest comes as pytest collects it.
 FIRST = (
     "tests/real/test_failpoints.py",
-    "tests/real/test_crashes.py",
-    "tests/real/test_promises.py",
     "tests/real/test_moving.py",
     "tests/real/test_tls.py",
+    "tests/real/test_keeper.py",
     "tests/real/test_soak.py",
+    "tests/real/test_crashes.py",
+    "tests/real/test_promises.py",
 )
 #: Files without a fixture that is made once for several tests.
 SPREAD = frozenset({
+    "tests/real/test_crashes.py",
+    "tests/real/test_failpoints.py",
+    "tests/real/test_moving.py",
+    "tests/real/test_promises.py",
     "tests/sim/test_sim.py",
     "tests/sim/test_flights.py",
     "tests/sim/test_flight_faults.py",
