@@ -291,11 +291,23 @@ class Cluster:
         return str(copy)
 
     def agent(self, name: str) -> int:
-        """The pid of a node's agent."""
-        return next(
-            pid for pid in children(self.nodes[name].pid)
-            if b"clientd.agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        )
+        """The pid of a node's agent, once it has one."""
+        found: list[int] = []
+
+        def there() -> bool:
+            found[:] = self._agents(name)
+            return bool(found)
+
+        eventually(there, f"an agent of {name}")
+        return found[0]
+
+    def _agents(self, name: str) -> list[int]:
+        found = []
+        for pid in children(self.nodes[name].pid):
+            with contextlib.suppress(OSError):
+                if b"clientd.agent" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
 
     def token_file(self) -> str:
         """A file with a token that lets any node join, made at first need."""
