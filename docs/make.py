@@ -60,6 +60,7 @@ LIMITS = (
     ("a command with its environment", "masterd.launches", "MOST_BYTES", "B"),
     ("`--count` of one `execute`, on each node", "masterd.launches", "MOST", ""),
     ("time until a launch is answered, whatever nodes do", "masterd.launches", "ANSWER_S", "s"),
+    ("... and for each further copy", "masterd.launches", "EACH_S", "s"),
     ("node names that one reference may stand for", "masterd.references", "MOST", ""),
     ("shortest prefix of a task id, characters", "masterd.references", "PREFIX", ""),
     ("events kept in the master's database", "masterd.store", "EVENTS_KEPT", ""),

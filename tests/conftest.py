@@ -14,6 +14,9 @@ from contextlib import suppress
 
 import pytest
 from _pytest.terminal import TerminalReporter
+from xdist.remote import Producer
+
+from tests import scheduling
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -30,6 +33,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = scheduling.in_order(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: Producer
+) -> scheduling.Scheduling | None:
+    """Nothing of ours when another --dist was asked for."""
+    loadfile = config.getoption("dist") == "loadfile"
+    return scheduling.Scheduling(config, log) if loadfile else None
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:

@@ -229,16 +229,33 @@ def test_a_receiver_that_breaks_the_protocol_is_refused(
     assert outcome.code == "protocol"
 
 
+def answered(sending_from: bytes, *said: Message) -> tuple[bytes, object]:
+    """What a sender says to a receiver that answers, and ends when all has come; its outcome."""
+    near, far = socket.socketpair()
+    with running(lambda link: bulk.send(link, sending_from), far) as sending, near:
+        *first, last = said
+        for word in first:
+            near.sendall(frame(encode(word)))
+        heard = b""
+        while not heard.endswith(encode(Finish())):
+            heard += near.recv(65536)
+        near.sendall(frame(encode(last)))
+    return heard, sending.outcome[0]
+
+
 @pytest.mark.parametrize("size", [1, 4, 5, 2**62])
 def test_a_receiver_that_claims_what_it_has_not_gets_the_file_from_its_start(
     here: bytes, size: int
 ) -> None:
-    near, far = socket.socketpair()
-    with running(lambda link: bulk.send(link, here + b"/victim"), far) as sending, near:
-        near.sendall(frame(encode(Answer((Have(0, size, NOTHING),)))))
-        heard = b""
-        while not heard.endswith(encode(Finish())):
-            heard += near.recv(65536)
-        near.sendall(frame(encode(Finished(1, 4, 0, b"x"))))
+    said = Answer((Have(0, size, NOTHING),)), Finished(1, 4, 0, b"x")
+    heard, outcome = answered(here + b"/victim", *said)
     assert b"kept" in heard
-    assert isinstance(sending.outcome[0], bulk.Summary)
+    assert isinstance(outcome, bulk.Summary)
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0), (0, 4, 0), (2, 4, 0), (1, 3, 0), (1, 4, 4)])
+def test_a_receiver_that_ends_with_other_than_what_was_sent_is_refused(
+    here: bytes, counts: tuple[int, int, int]
+) -> None:
+    _, outcome = answered(here + b"/victim", Answer(), Finished(*counts, b"x"))
+    assert isinstance(outcome, TransferError) and outcome.code == "protocol", outcome

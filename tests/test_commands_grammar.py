@@ -175,7 +175,7 @@ def test_the_json_of_a_program_is_not_ours() -> None:
 @pytest.mark.parametrize(("word", "near"), [
     ("lst", "list"), ("ilst", "list"), ("lsit", "list"),
     ("exeucte", "execute"), ("kil", "kill"), ("skil", "skill"),
-    ("getrusge", "getrusage"), ("trasnfer", "transfer"), ("mvoe", "move"), ("why", None),
+    ("getrusge", "getrusage"), ("trasnfer", "transfer"), ("mvoe", "move"), ("wyh", "why"),
     ("rnu", "run"),
     ("ls", None), ("uname", None), ("xyzzy", None), ("", None),
 ])

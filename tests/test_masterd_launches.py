@@ -12,7 +12,7 @@ from godwit.wire import operations as op
 from masterd import actions as do
 from masterd import events as on
 from masterd import launches
-from masterd.launches import ANSWER_S, MOST, MOST_BYTES
+from masterd.launches import ANSWER_S, EACH_S, MOST, MOST_BYTES
 from masterd.registry import Node
 from tests.mastering import OPERATOR, Mastering, task
 
@@ -418,6 +418,19 @@ def test_launches_are_late_in_their_order() -> None:
         world.wait(0.5, node)
         late += [reply.id for reply in world.replies()]
     assert late == numbers
+
+
+def test_a_launch_of_many_has_more_time_than_one_that_is_begun_later() -> None:
+    world = Mastering()
+    node = world.node()
+    many = world.execute(count=101)
+    one = world.execute()
+    world.wait(ANSWER_S, node)
+    assert [reply.id for reply in world.replies()] == [one]
+    world.wait(100 * EACH_S - 0.1, node)
+    assert not world.replies()
+    world.wait(0.1, node)
+    assert [reply.id for reply in world.replies()] == [many] and world.is_idle()
 
 
 def test_a_thousand_tasks_cost_one_look_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,11 +36,13 @@ from godwit.wire.messages import Message
 
 @dataclass(slots=True)
 class _Survey:
-    """How much there is to copy."""
+    """How much there is to copy, or has been sent."""
 
     files: int = 0
     size: int = 0
     room: int = 0
+    #: Bytes that the receiver had.
+    kept: int = 0
 
     def add(self, entry: Entry) -> None:
         self.files += entry.kind in ("file", "link")
@@ -58,6 +60,7 @@ class Sending:
         self._warnings = Warnings()
         self._answers: deque[Answer] = deque()
         self._survey = _Survey()
+        self._sent = _Survey()
         self._done = 0
         self._buffer = memoryview(bytearray(BLOCK))
 
@@ -98,6 +101,8 @@ class Sending:
             while len(listed) < AHEAD and (portion := next(portions, None)):
                 self._link.put(Listing(portion))
                 listed.append(portion)
+                for entry in portion:
+                    self._sent.add(entry)
             if not listed:
                 return
             haves = {have.index: have for have in self._answer().haves}
@@ -132,6 +137,7 @@ class Sending:
         start = have.size if have and reading.begins_with(have.size, have.digest) else 0
         self._link.put(Start(start))
         if start:
+            self._sent.kept += start
             self._moved(start)
         for piece in reading.pieces(start):
             if isinstance(piece, int):
@@ -155,6 +161,9 @@ class Sending:
         done = self._link.get()
         if not isinstance(done, Finished):
             raise TransferError("protocol", "the receiving end did not say how it ended")
+        sent = self._sent
+        if (done.files, done.size, done.kept) != (sent.files, sent.size, sent.kept):
+            raise TransferError("protocol", "the receiving end ended before it had all")
         with contextlib.suppress(TransferError):  # all is there, whether this gets through or not
             self._link.put(Settled())
             self._link.flush()

@@ -80,6 +80,8 @@ class Watch:
                     if gone:
                         self._say(BACK)
                     gone = False
+                    # What came together with the answer to the call makes nothing readable.
+                    self._hear(client)
                 self._attend(client)
             except (UsageError, PeerError):
                 if client is not None:
@@ -101,6 +103,9 @@ class Watch:
             self._listed.set()
         else:
             self._rest(None, client)
+        self._hear(client)
+
+    def _hear(self, client: Client) -> None:
         self._board.put(client.pump(), time.monotonic())
 
     def _rest(self, limit_s: float | None, *sources: Client) -> None:

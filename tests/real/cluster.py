@@ -25,6 +25,7 @@ import pexpect
 from godwit.errors import GodwitError
 from godwit.wire import operations as op
 from masterd.client import Client
+from masterd.commands import asjson
 from tests.real import init
 
 #: Seconds for what takes well under one on an idle machine.
@@ -174,8 +175,9 @@ class Cluster:
 
     def tasks(self) -> dict[str, dict[str, Any]]:
         """Every task by its id, as ``list`` has it."""
-        nodes = self.json("list", "--json")["nodes"]
-        return {task["task"]: task for node in nodes for task in node["tasks"]}
+        with self.client() as client:
+            nodes = client.ask(op.ListNodes(0), op.Nodes).nodes
+        return {view.task.id: asjson.task(view) for node in nodes for view in node.tasks}
 
     def shown(self, task: str) -> dict[str, Any]:
         """One task as ``list`` has it."""
@@ -211,8 +213,10 @@ class Cluster:
     def wait_up(self, *names: str) -> None:
         """Until these nodes are up, and each has joined since its daemon was started."""
         def up() -> bool:
+            if not all(map(self._joined, names)):  # which asks nobody
+                return False
             states = self.states()
-            return all(states.get(name) == "up" and self._joined(name) for name in names)
+            return all(states.get(name) == "up" for name in names)
 
         eventually(up, f"{', '.join(names)} up\n{self.told()}")
 
@@ -287,11 +291,23 @@ class Cluster:
         return str(copy)
 
     def agent(self, name: str) -> int:
-        """The pid of a node's agent."""
-        return next(
-            pid for pid in children(self.nodes[name].pid)
-            if b"clientd.agent" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        )
+        """The pid of a node's agent, once it has one."""
+        found: list[int] = []
+
+        def there() -> bool:
+            found[:] = self._agents(name)
+            return bool(found)
+
+        eventually(there, f"an agent of {name}")
+        return found[0]
+
+    def _agents(self, name: str) -> list[int]:
+        found = []
+        for pid in children(self.nodes[name].pid):
+            with contextlib.suppress(OSError):
+                if b"clientd.agent" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
 
     def token_file(self) -> str:
         """A file with a token that lets any node join, made at first need."""

@@ -43,6 +43,8 @@ class FakeMaster:
     def __init__(self, state: Path):
         self.state = str(state)
         self.nodes: tuple[op.NodeView, ...] = (node("node1"), node("node2"))
+        #: Notices that come in one piece with the answer to who asks for notices.
+        self.early: tuple[str, ...] = ()
         #: Every request that came, in order.
         self.asked: list[op.Request] = []
         #: While it is not set, nothing is answered.
@@ -127,10 +129,13 @@ class FakeMaster:
         self.answering.wait()
         with self._lock:
             self.asked.append(request)
-            for reply in self._answers(request):
-                link.sendall(frames.encode(op.encode(reply), frames.LOCAL_LIMIT))
+            replies = list(self._answers(request))
             if isinstance(request, op.Attach) and request.notices:
                 self._links[link] = request.id
+                replies += [op.Notice(request.id, op.Event(0.0, "info", t)) for t in self.early]
+            link.sendall(b"".join(
+                frames.encode(op.encode(reply), frames.LOCAL_LIMIT) for reply in replies
+            ))
 
     def _answers(self, request: op.Request) -> Iterator[op.Reply]:
         number = request.id

@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from godwit.wire import operations as op
+from masterd.commands import asjson
 from tests.real.cluster import Cluster, eventually
 
 #: Seconds between two numbers.
@@ -61,8 +63,10 @@ class Moving(Cluster):
         )
 
     def moves(self, task: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.json("moves", "--json", task)["moves"]
-        return found
+        """As ``moves`` has them."""
+        with self.client() as client:
+            found = client.ask(op.ListMoves(0, task, limit=20), op.Moves).moves
+        return [asjson.move(view) for view in found]
 
     def settle(self, task: str, within_s: float = 60.0) -> str:
         """Where it runs, once no move of it is under way."""

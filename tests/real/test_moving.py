@@ -186,14 +186,37 @@ def test_a_keeper_killed_at_any_write_of_a_move_leaves_one_copy(
             assert cluster.godwit("sKill", task).returncode == 0
 
 
+#: Copies, but does not end before it may.
+LASTING = """
+import os
+from godwit.programs.copying import CopyProcess
+
+class Lasting(CopyProcess):
+    def __init__(self, lines, may_end, *args):
+        super().__init__(*args)
+        self.lines, self.may_end = int(lines), may_end
+
+    def step(self):
+        if self.number == self.lines - 1 and not os.path.exists(self.may_end):
+            self.sleep(0.05)
+            return True
+        return super().step()
+"""
+
+
 def test_the_files_that_a_task_has_open_travel_with_it(pair: Moving) -> None:
     here, there = (pair.files(node) for node in ("node1", "node2"))
     lines = [f"line {number}" for number in range(400_000)]
     (here / "in").write_text("\n".join(lines) + "\n")
-    task = pair.run("node1", "CopyProcess", "sig", "in", "./out")
+    program, may_end = pair.top / "lasting.py", pair.top / "may-end"
+    program.write_text(LASTING)
+    task = pair.run(
+        "node1", f"{program}:Lasting", str(len(lines)), str(may_end), "sig", "in", "./out"
+    )
     eventually(lambda: (here / "out").exists(), "it copies")
     for target in ("node2", "node1", "node2"):
         pair.move(task, target)
+    may_end.touch()
     assert pair.godwit("wait", "--timeout", "90", task).returncode == 0
     copied = [f"{number} sig {line}" for number, line in enumerate(lines, 1)]
     assert (there / "out").read_text().splitlines() == copied

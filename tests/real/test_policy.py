@@ -121,8 +121,9 @@ def test_a_wrong_policy_stops_clientd_with_one_line(tmp_path: Path, text: str, s
 
 
 def test_copies_and_removals_stay_in_the_files_folder_unless_more_is_opened(
-    tmp_path: Path
+    tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    tmp_path = tmp_path_factory.mktemp("p")  # short: a reason has 300 characters at most
     source, open_to = tmp_path / "source", tmp_path / "open"
     source.write_text("contents")
     open_to.mkdir()

@@ -25,6 +25,7 @@ def running(program: str, cwd: Path) -> Iterator[int]:
     with subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", program + WAIT], cwd=cwd,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # ours may be a file that pytest has deleted
     ) as process:
         assert process.stdout
         assert process.stdout.readline() == b"ready\n"

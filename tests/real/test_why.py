@@ -130,7 +130,7 @@ def test_a_policy_that_forbids_a_task_is_told_before_and_refuses_the_move(
         cluster.wait_up("node1", "node2", "node3")
         task = cluster.counting()
         assert cluster.godwit("run", "node2", "CountProcess", "999999", "0.1").returncode == 0
-        for node, code in (("node2", "policy"), ("node3", "python")):
+        for node, code in (("node2", "max-tasks"), ("node3", "python")):
             verdict = why(cluster, task, node)
             assert verdict["verdict"] == "no"
             assert codes(verdict)[0] == code
@@ -160,6 +160,6 @@ def test_a_new_agent_knows_what_was_found_out_before_it_came(pair: Moving) -> No
     before, agent = known(), pair.agent("node1")
     os.kill(agent, signal.SIGKILL)
     eventually(lambda: pair.agent("node1") != agent, "another agent")
-    eventually(lambda: pair.states()["node1"] == "up", "node1 is back")
+    pair.wait_answered("node1")
     pair.counting()
     assert known() == before
