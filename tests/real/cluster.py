@@ -121,7 +121,8 @@ class Cluster:
         self._names = tuple(nodes)
         self._options = tuple(options)
         self.python = tuple(python)
-        self._listen = "127.0.0.1:0"
+        #: None that the kernel may give to a connection while the master is away.
+        self._listen = f"127.0.0.1:{free_port()}"
 
     def __enter__(self) -> Self:
         try:
@@ -382,9 +383,14 @@ def policy(top: Path, text: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on, below those the kernel gives to connections."""
+    """A TCP port that nobody listens on, below those the kernel gives to connections.
+
+    Of those that are for this worker of pytest's: another may be about to listen on one of its.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    begin = 20_000 + 1000 * (worker % 12)
     while True:
-        port = random.randrange(20000, 32000)
+        port = random.randrange(begin, begin + 1000)
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
             return port

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from godwit.wire.preface import ADOPT, CONTROL
 from godwit.wire.tokens import read_code
 from godwit.wire.trust import Trust
 from tests.certificates import Issuer, minted_by, self_made, without
-from tests.real.cluster import PYTHON, Cluster, Daemon, descendants, eventually
+from tests.real.cluster import PYTHON, Cluster, Daemon, descendants, eventually, free_port
 from tests.real.lines import Line
 
 LOCAL = "127.0.0.1"
@@ -97,8 +96,7 @@ class Waiting:
         self.top = top
         self.log = cluster.log("web7")
         self.trust = top / "web7" / "agent" / "trust"
-        with socket.create_server((LOCAL, 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._run()
 
     def _run(self) -> None:
