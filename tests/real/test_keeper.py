@@ -231,13 +231,23 @@ def test_what_cannot_be_executed_is_an_error_that_names_it(
         (("true",), {"user": "no-such-user"}, "no-user", "no-such-user"),
         ((), {}, "no-program", "no program"),
     ]
-    before = descriptors(keeping)
+    before = at_rest(keeping)
     for argv, more, code, text in cases:
         refused = keeping.refused(*argv, **more)
         assert refused.code == code and text in refused.text and "\n" not in refused.text
     assert sorted(os.listdir(keeping.logs)) == ["clientd.log"]
     assert descriptors(keeping) == before and not keeping.agent.tasks
-    assert children_of(keeping.daemon.pid) == [processes.look(keeping.agent.pid)]
+    assert has_only_its_agent(keeping)
+
+
+def at_rest(keeping: Keeping) -> int:
+    """Its descriptors, once it has looked for CRIU, which takes processes and their pipes."""
+    eventually(lambda: has_only_its_agent(keeping), "criu was looked for")
+    return descriptors(keeping)
+
+
+def has_only_its_agent(keeping: Keeping) -> bool:
+    return [one.pid for one in children_of(keeping.daemon.pid)] == [keeping.agent.pid]
 
 
 def descriptors(keeping: Keeping) -> int:
@@ -341,7 +351,7 @@ def test_a_task_as_a_user_has_that_users_rights_and_no_more(keeping: Keeping) ->
 @pytest.mark.skipif(not IS_ROOT, reason="needs root to start tasks as another user")
 def test_what_another_user_may_not_do_is_an_error_at_once(keeping: Keeping, tmp_path: Path) -> None:
     secret = script(tmp_path / "secret", "#!/bin/sh\n", 0o700)
-    before = descriptors(keeping)
+    before = at_rest(keeping)
     for argv, cwd, code, text in (
         (("true",), os.fsencode(tmp_path), "EACCES", "as nobody"),
         ((secret,), b"/", "EACCES", "secret"),
@@ -350,7 +360,7 @@ def test_what_another_user_may_not_do_is_an_error_at_once(keeping: Keeping, tmp_
         refused = keeping.refused(*argv, cwd=cwd, user="nobody")
         assert refused.code == code and text in refused.text
     assert descriptors(keeping) == before
-    assert children_of(keeping.daemon.pid) == [processes.look(keeping.agent.pid)]
+    assert has_only_its_agent(keeping)
 
 
 # ---- signals, pauses, leftovers -------------------------------------------------------------
