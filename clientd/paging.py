@@ -14,10 +14,10 @@ import selectors
 import signal
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from godwit import failpoint
 from godwit.errors import TransferError
 from godwit.ship import pagesocket
 
@@ -25,12 +25,16 @@ from godwit.ship import pagesocket
 SILENCE_S = 30
 #: Between two questions whether it is there, when there is nothing else to say.
 ASK_S = 5
+#: As ps(1) shows it.
+NAME = "godwit-pager"
 #: What one pager says to the other once CRIU can call it.
 READY = b"+"
 #: Bytes under way in either direction, at most.
 MOST = 4 << 20
 #: Bytes read at once; one TLS record has 16 KiB.
 CHUNK = 1 << 20
+#: Bytes between two times that a pager comes to its failpoint.
+MARK = 16 << 20
 
 Told = TypeVar("Told")
 
@@ -95,7 +99,8 @@ def _alone(link: socket.socket, door: socket.socket) -> None:
     for low, high in zip((3, *(fd + 1 for fd in kept)), (*kept, os.sysconf("SC_OPEN_MAX")),
                          strict=True):
         os.closerange(low, high)
-    sys.setswitchinterval(1.0)  # there is one thread
+    with contextlib.suppress(OSError), open("/proc/self/comm", "w") as comm:
+        comm.write(NAME)
 
 
 class Pager:
@@ -109,6 +114,8 @@ class Pager:
         self._to_link, self._to_local = bytearray(), bytearray()
         self._poll = selectors.DefaultSelector()
         self._over = False
+        #: Bytes, both ways.
+        self._passed = 0
 
     def run(self) -> None:
         """Until it is over."""
@@ -166,7 +173,14 @@ class Pager:
             sent = self._try(lambda: sock.send(view[:CHUNK]))
         if sent:
             del data[:sent]
+            self._count(sent)
         return bool(sent)
+
+    def _count(self, sent: int) -> None:
+        before = self._passed // MARK
+        self._passed += sent
+        for _ in range(before, self._passed // MARK):
+            failpoint.hit("pages.pass")
 
     def _try(self, call: Callable[[], Told]) -> Told | None:
         try:
