@@ -49,7 +49,7 @@ def prepared() -> Node:
     node = Node()
     node.ordered(orders.Reserve("m1", TASK, 2, peer="n1", lazy=True))
     node.hears(do.Warm("m1", "log"))
-    node.ordered(orders.Landed("m1", 10, ""))
+    node.ordered(orders.Landed("m1", 10))
     assert node.hears(COPY) == "prepared! Tell:prepared"
     return node
 
