@@ -14,6 +14,7 @@ import pytest
 
 from clientd import paging
 from clientd.keeper import probing
+from tests.real import pipes
 from tests.real.cluster import descendants, eventually
 from tests.real.hosts import HostCluster, Hosts, hosts_here
 from tests.real.moving import Moving
@@ -35,22 +36,15 @@ while True:
     n += 1
     time.sleep(0.005)
 """
-LIMITS = {"fs.pipe-user-pages-soft": "0", "fs.pipe-max-size": str(4 << 20)}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def limits() -> Iterator[None]:
-    """Pages wait in pipes: what a machine whose root has all rights does not need."""
-    paths = {Path("/proc/sys", name.replace(".", "/", 1)): value for name, value in LIMITS.items()}
-    before = {path: path.read_text() for path in paths}
     try:
-        for path, value in paths.items():
-            path.write_text(value)
+        with pipes.roomy():
+            yield
     except OSError as err:
         pytest.skip(f"pipes are too small here: {err}")
-    yield
-    for path, value in before.items():
-        path.write_text(value)
 
 
 #: CRIU that fails to restore while a file is there.
