@@ -156,6 +156,8 @@ class StartShip:
     owner: Owner | None = None
     pid: int | None = None
     files: tuple[bytes, ...] = ()
+    #: A pager is to be there before CaughtUp.
+    lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,8 @@ class AwaitShip:
     log: str
     image: str
     owner: Owner | None = None
+    #: Wait for the other node's pager, too.
+    lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,9 @@ class Shell:
         self._transfers = Transfers(
             Roots(facts.roots, files, facts.config), trust, self._callers, self._handle
         )
-        self._shipping = Shipping(trust, self._callers, files, self._handle)
+        self._shipping = Shipping(
+            trust, self._callers, files, os.path.join(folder, "moves"), self._handle
+        )
         try:
             identity = self._identity()
         except OSError as err:  # the keeper starts another, later

@@ -152,7 +152,8 @@ class Moves:
         if self.ships.setdefault(message.move, ship).stage is Stage.ASKED:
             yield do.Tell(
                 orders.Reserve(
-                    message.move, message.task, message.epoch, message.source, message.peer
+                    message.move, message.task, message.epoch, message.source, message.peer,
+                    message.lazy,
                 )
             )
 
@@ -168,7 +169,7 @@ class Moves:
             self.ships[message.move] = ship
             yield do.StartShip(
                 message.move, message.address, message.ticket, message.leaves, task.log,
-                owner_of(task), task.pid,
+                owner_of(task), task.pid, lazy=message.lazy,
             )
 
     # ---- the keeper ------------------------------------------------------------------------
@@ -187,7 +188,7 @@ class Moves:
                     assert isinstance(ship.asked, wire.Reserve)
                     yield do.AwaitShip(
                         move, ship.asked.ticket, ship.asked.leaves, log, image,
-                        owner_of(ship.asked.task),
+                        owner_of(ship.asked.task), ship.asked.lazy,
                     )
             case orders.Shipping(move, _, image, log_size, size, files):
                 assert ship is not None
@@ -238,7 +239,8 @@ class Moves:
                 if ship.advance(Cause.CAUGHT_UP):
                     assert isinstance(ship.asked, wire.Freeze)
                     yield do.Tell(orders.Freeze(
-                        move, ship.asked.task, ship.asked.epoch, ship.asked.peer
+                        move, ship.asked.task, ship.asked.epoch, ship.asked.peer,
+                        ship.asked.lazy,
                     ))
             case on.Landed(move, size, wire_ms):
                 if ship.advance(Cause.LANDED):

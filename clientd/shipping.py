@@ -19,12 +19,14 @@ from functools import partial
 
 from clientd import actions as do
 from clientd import events as on
+from clientd import paging
 from clientd.callers import Callers, expect_peer
 from clientd.luggage import Luggage
 from godwit import ship
 from godwit.bulk.faults import fault
 from godwit.errors import PeerError, TransferError
 from godwit.names import split_address
+from godwit.ship.pagesocket import hang_up
 from godwit.wire.link import dial_bulk, reason_of
 from godwit.wire.preface import Show
 from godwit.wire.trust import Trust
@@ -42,6 +44,9 @@ PROGRESS_S = 0.25
 CALLS = 4
 #: A call that was hung up on is repeated after these pauses, seconds.
 PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+
+#: The rest of the ticket for a task's pages.
+PAGES = ".pages"
 
 #: What a thread has to say at its end, if anything.
 End = on.ShipFailed | None
@@ -69,25 +74,32 @@ class _Work:
 class Shipping:
     """Runs ships; ``report`` is called in the event loop.
 
-    ``files`` is the folder with tasks' working directories, of which files travel along.
+    ``files`` is the folder with tasks' working directories, of which files travel along;
+    ``images`` that of the images, beside which the pagers of lazy moves are found.
     """
 
     def __init__(
-        self, trust: Trust, callers: Callers, files: bytes, report: Callable[[on.Event], None]
+        self, trust: Trust, callers: Callers, files: bytes, images: str,
+        report: Callable[[on.Event], None],
     ):
         self._trust = trust
+        self._images = images
         self._files = files
         self._callers = callers
         self._report = report
         self._loop = asyncio.get_running_loop()
         self._works: dict[str, _Work] = {}
         self._calls = threading.Semaphore(CALLS)
+        #: Moves of which a pager may be here.
+        self._lazy: set[str] = set()
 
     # ---- in the event loop -----------------------------------------------------------------
 
     def send(self, start: do.StartShip) -> None:
         """Calls the destination and streams the log."""
         if work := self._begin(start.move):
+            if start.lazy:
+                self._lazy.add(start.move)
             work.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._run(work, partial(self._send, work, start))
 
@@ -104,7 +116,13 @@ class Shipping:
         work = self._begin(awaited.move)
         if work is None:
             return
-        show = Show(awaited.ticket, "send")
+        show, pages = _show(awaited.ticket), _show(awaited.ticket, PAGES)
+
+        def paged(sock: socket.socket) -> None:
+            threading.Thread(
+                target=self._page, args=(work, awaited, sock), name=f"pages {work.move}",
+                daemon=True,
+            ).start()
 
         def called(sock: socket.socket) -> None:
             timer.cancel()
@@ -115,9 +133,13 @@ class Shipping:
         def unexpect() -> None:
             timer.cancel()
             self._callers.forget(show)
+            self._callers.forget(pages)
 
         try:
             port = self._callers.expect(show, awaited.leaves, host, called)
+            if awaited.lazy:
+                self._lazy.add(work.move)
+                self._callers.expect(pages, awaited.leaves, host, paged)
         except OSError as err:
             self._fail(work, "listen", f"cannot listen for the task: {err.strerror}")
             return
@@ -134,6 +156,9 @@ class Shipping:
     def drop(self, move: str) -> None:
         """Nobody wants this ship any more; it says nothing more."""
         work = self._works.pop(move, None)
+        if move in self._lazy:
+            self._lazy.discard(move)
+            hang_up(self._image(move))
         if work is None:
             return
         work.dropped.set()
@@ -212,6 +237,8 @@ class Shipping:
             work.link = self._dial(work, start)
             if work.dropped.is_set():
                 return
+            if start.lazy:
+                self._begin_pages(work, start)
             luggage = Luggage(self._files, start.owner) if start.owner else None
             sending = ship.Sending(work.link, log, luggage.open if luggage else ship.no_file)
             with contextlib.closing(sending), _telling(sending.fail):
@@ -253,21 +280,48 @@ class Shipping:
             trouble = reason_of(err)
         self._later(partial(self._report, on.LogSynced(wanted.move, trouble)))
 
-    def _dial(self, work: _Work, start: do.StartShip) -> socket.socket:
+    def _begin_pages(self, work: _Work, start: do.StartShip) -> None:
+        """A second connection, by which pages go once the task stands still.
+
+        Raises TransferError.
+        """
+        with contextlib.closing(self._dial(work, start, PAGES)) as link:
+            paging.set_silence(link)
+            link.settimeout(WAIT_S)
+            try:
+                paging.begin_here(link, self._image(work.move))
+            except OSError as err:
+                raise TransferError("pages", f"{start.address}: {reason_of(err)}") from err
+
+    def _page(self, work: _Work, awaited: do.AwaitShip, link: socket.socket) -> None:
+        """In a thread: the source's pager has called."""
+        with contextlib.closing(link):
+            try:
+                paging.set_silence(link)
+                link.settimeout(WAIT_S)
+                paging.begin_there(link, awaited.image)
+            except OSError as err:
+                failed = partial(self._fail, work, "pages", f"no pager: {err.strerror or err}")
+                self._later(failed)
+
+    def _image(self, move: str) -> str:
+        return os.path.join(self._images, move)
+
+    def _dial(self, work: _Work, start: do.StartShip, what: str = "") -> socket.socket:
         pauses = iter(PAUSES_S)
         while True:
             try:
                 with self._calls:
-                    return self._call(start)
+                    return self._call(start, what)
             except (OSError, PeerError) as err:
                 pause = next(pauses, None) if _hung_up(err) else None
                 if pause is None or work.dropped.wait(pause):
                     text = f"{start.address}: {reason_of(err)}"
                     raise TransferError("unreachable", text) from err
 
-    def _call(self, start: do.StartShip) -> socket.socket:
+    def _call(self, start: do.StartShip, what: str) -> socket.socket:
         link = dial_bulk(
-            split_address(start.address), Show(start.ticket, "send"), self._trust.client(),
+            split_address(start.address), _show(start.ticket, what), self._trust.client(),
             partial(expect_peer, start.leaves),
         )
         _set_stall(link)
@@ -305,6 +359,11 @@ def _opened(path: str, flags: int) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _show(ticket: str, what: str = "") -> Show:
+    """What the source shows for its ship, or for what else goes from it to the destination."""
+    return Show(ticket + what, "send")
 
 
 def _set_stall(link: socket.socket) -> None:

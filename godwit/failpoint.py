@@ -34,8 +34,8 @@ NAMES = {
         f"move.{part}.{when}": f"a move's record '{part}' is {state}"
         for part in (
             "freezing", "unfrozen", "frozen", "resuming", "resumed", "finishing", "finished",
-            "reserved", "refused", "prepared", "discarded", "consumed", "running", "renounced",
-            "lost",
+            "reserved", "refused", "prepared", "discarded", "consumed", "draining", "running",
+            "renounced", "lost",
         )
         for when, state in (("before", "about to be written"), ("after", "written"))
     },
@@ -50,6 +50,7 @@ NAMES = {
     "identity.written": "it is durable, not yet in its place",
     "link.send": "a message to a node, a master, an operator or the keeper is about to be sent",
     "joining.send": "a word of a join or an adoption is about to be sent",
+    "pages.pass": "a pager has taken 16 MiB more of a task from one node to the other",
     "copy.send": "bytes of a copy are about to be sent",
     "copy.land.before": "files of a copy are complete, none has its name",
     "copy.land.after": "they are durable and have their names",

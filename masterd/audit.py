@@ -33,7 +33,7 @@ DETAILS: dict[type[op.Request], tuple[str, ...]] = {
     op.StopMaster: ("deregister",),
     op.MakeToken: ("uses", "ttl_s", "node"),
     op.Revoke: ("node",),
-    op.MoveTask: ("task", "target", "source", "on_unknown"),
+    op.MoveTask: ("task", "target", "source", "on_unknown", "budget_ms", "anyway"),
     op.ResolveMove: ("move", "side"),
     op.Upgrade: ("nodes",),
 }

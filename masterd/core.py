@@ -25,6 +25,7 @@ from masterd.follows import Follows
 from masterd.history import History
 from masterd.judging import Judging
 from masterd.launches import MOST, MOST_BYTES, Launches
+from masterd.moves import budget, places
 from masterd.moves.core import Moves
 from masterd.moves.objections import WAYS
 from masterd.nodes import Nodes, Upon, describe_end
@@ -675,8 +676,9 @@ class Master:
             yield from send(task)
 
     def _move(
-        self, operator: int, request: op.MoveTask, is_judged: bool = False
+        self, operator: int, request: op.MoveTask, memory: int | None = None
     ) -> Iterator[do.Action]:
+        """``memory``: of a task that is moved as it is, bytes, once the move has been judged."""
         task = choose_task(request.task, self.registry.all_tasks())
         source = self.registry.where[task]
         known = source.tasks[task]
@@ -685,14 +687,34 @@ class Master:
         if request.source:
             request = replace(request, source=self._node(request.source).name)
         # Of a Python task all is known by heart or told by the destination as it makes room.
-        if is_judged or WAYS.get(known.spec.kind, "python") == "python":
-            yield from self.moves.begin(operator, request, known, source, target)
+        if memory is not None or WAYS.get(known.spec.kind, "python") == "python":
+            choice = self._choose(request, known, (source, target), memory)
+            yield from self.moves.begin(operator, request, known, source, target, choice)
             return
         self.moves.check(request, known, source, target)
         yield from self.judging.before_move(
             operator, request, known, source, target, self._now,
-            lambda: self._refusing(operator, request, self._move(operator, request, True)),
+            lambda size: self._refusing(operator, request, self._move(operator, request, size)),
         )
+
+    def _choose(
+        self, request: op.MoveTask, task: Task, nodes: tuple[Node, Node], memory: int | None
+    ) -> budget.Choice:
+        """How it is moved.  Raises UsageError when no way is likely to keep to the budget."""
+        if not request.budget_ms:
+            return budget.Choice("" if memory is None else budget.STOP, memory or 0)
+        names, past = (nodes[0].name, nodes[1].name), self.moves.past.values()
+        if memory is None:
+            known = places.blackout_ms(task.id, *names, past)
+            choice = budget.choose_pickled(request.budget_ms, known, request.anyway)
+        else:
+            choice = budget.choose(
+                request.budget_ms, memory, names, past, places.without_later(*nodes),
+                request.anyway,
+            )
+        if isinstance(choice, budget.Choice):
+            return choice
+        raise UsageError(f"{task.id}: {choice.text}", code=choice.code, hint=choice.fix)
 
     def _judge(self, operator: int, request: op.JudgeMove) -> Iterator[do.Action]:
         task = choose_task(request.task, self.registry.all_tasks())

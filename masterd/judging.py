@@ -35,6 +35,8 @@ class Case:
     targets: list[Node]
     now: float
     then: Then
+    #: Of the task, bytes; known once its node has told.
+    memory: int = 0
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
     def all(self) -> list[Verdict]:
@@ -64,9 +66,10 @@ class Judging:
 
     def before_move(
         self, operator: int, request: op.MoveTask, task: Task, source: Node, target: Node,
-        now: float, begin: Callable[[], Iterator[do.Action]],
+        now: float, begin: Callable[[int], Iterator[do.Action]],
     ) -> Iterator[do.Action]:
-        """Begins the move unless the verdict forbids it: then that is the answer."""
+        """Begins the move, of a task with so many bytes of memory, unless the verdict forbids it:
+        then that is the answer."""
         def then(verdicts: list[Verdict]) -> Iterator[do.Action]:
             (verdict,) = verdicts
             if verdict.verdict == "no":
@@ -75,9 +78,10 @@ class Judging:
                     request.id, first.code, _with_more(verdict), first.fix
                 ))
             else:
-                yield from begin()
+                yield from begin(case.memory)
 
-        yield from self._begin(operator, request.id, Case(task, source, [target], now, then))
+        case = Case(task, source, [target], now, then)
+        yield from self._begin(operator, request.id, case)
 
     def cancel(self, operator: int, request: int | None = None) -> None:
         """Nobody waits for it any more."""
@@ -117,6 +121,7 @@ class Judging:
         )
 
     def _survey(self, case: Case, traits: Traits) -> Iterator[do.Action]:
+        case.memory = traits.memory_bytes
         gather = Gather(len(case.targets), lambda: case.then(case.all()))
         paths = tuple(dict.fromkeys((
             *(binary.path for binary in traits.binaries),

@@ -124,7 +124,8 @@ def test_the_flight_report_of_scripts_has_every_field(master: Scripted, desk: De
     assert one_document(desk) == {"move": {
         "id": "mv000001", "task": "k4moj6rn", "from": "node1", "to": "node2", "kind": "python",
         "result": "done", "state": "done", "code": None, "reason": None, "hint": None,
-        "blackout_ms": 8.0, "blackout_is_bound": False, "bytes": 1 << 20, "phases_ms": phases,
+        "blackout_ms": 8.0, "blackout_is_bound": False, "bytes": 1 << 20,
+        "way": None, "budget_ms": None, "predicted_ms": None, "phases_ms": phases,
         "begun_at": 100.0, "ended_at": 100.041,
     }}
     assert desk.noted == []
@@ -311,7 +312,7 @@ def test_moves_are_a_table_with_the_newest_last(master: Scripted, desk: Desk) ->
     assert desk.noted == []
     desk.run("moves", "-o", "wide")
     wide = desk.said[4].split()
-    assert wide[8:16] == ["KIND", *map(str.upper, op.PHASES)]
+    assert wide[8:17] == ["KIND", "WAY", *map(str.upper, op.PHASES)]
 
 
 def test_moves_that_are_held_come_with_what_resolves_them(master: Scripted, desk: Desk) -> None:

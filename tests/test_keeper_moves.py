@@ -32,6 +32,7 @@ DOES = {
     (Part.PREPARED, "end"): "discarded! KillCopy DropFiles Tell:discarded",
     (Part.PREPARED, "commit"): "Birth",
     (Part.CONSUMED, "end"): "ForgetTask discarded Tell:discarded",
+    (Part.DRAINING, "end"): "ForgetTask discarded Tell:discarded",
     (Part.RUNNING, "end"): "ForgetTask discarded Tell:discarded",
     (Part.UNFROZEN, "end"): "ForgetTask Tell:unfrozen",  # it has moved since, by another move
     (Part.RESUMED, "end"): "ForgetTask Tell:resumed",
@@ -51,7 +52,7 @@ def core(part: Part, boot: str = "boot") -> Moves:
         "m1", TASK.id, 1 if at_source else 2, part, incoming=None if at_source else TASK,
         image="" if part in (Part.RESUMING, Part.CONSUMED) else "images/m1", pid=8, boot="boot",
     )
-    if part in (Part.RUNNING, Part.LOST):
+    if part in (Part.DRAINING, Part.RUNNING, Part.LOST):
         ledger.apply(Moved("m1", TASK.id, 2, Part.CONSUMED, incoming=TASK, pid=8))
     ledger.apply(record)
     return Moves(ledger, boot, "images")
@@ -101,6 +102,8 @@ def test_the_epoch_of_a_commit_is_that_of_the_vote() -> None:
     (Part.PREPARED, False, ""),
     (Part.CONSUMED, True, "Thaw"),
     (Part.CONSUMED, False, "lost Tell:lost"),
+    (Part.DRAINING, True, "WatchDrain"),
+    (Part.DRAINING, False, "lost Tell:lost"),
 ])
 def test_a_new_keeper_carries_on(part: Part, alive: bool, want: str) -> None:
     assert " ".join(map(told, core(part).handle(do.Returned("m1", alive)))) == want

@@ -75,7 +75,15 @@ def test_a_move_is_committed_by_votes_alone_and_never_after_an_abort() -> None:
 
 
 def test_no_silence_turns_a_committed_move_back() -> None:
-    assert set(master.TABLE[master.State.COMMITTED]) == {master.Cause.RAN, master.Cause.RENOUNCED}
+    spoken = {master.Cause.RAN, master.Cause.RENOUNCED}
+    assert set(master.TABLE[master.State.DRAINING]) == spoken
+    assert set(master.TABLE[master.State.COMMITTED]) == spoken | {master.Cause.DRAINS}
+
+
+def test_a_source_is_told_to_end_its_copy_only_when_that_is_not_needed() -> None:
+    assert master.State.DONE not in master.TABLE[master.State.DRAINING].values()
+    assert node.Part.RUNNING in node.TABLE[node.Part.DRAINING].values()
+    assert node.Part.DRAINING.told != node.Part.RUNNING.told
 
 
 def test_the_epoch_grows_by_one_at_each_change_of_owner() -> None:
@@ -85,8 +93,8 @@ def test_the_epoch_grows_by_one_at_each_change_of_owner() -> None:
     }
     assert epochs == {
         master.State.INTENT: 7, master.State.UNSURE: 7, master.State.ABORTED: 7,
-        master.State.COMMITTED: 8, master.State.RAN: 8, master.State.DONE: 8,
-        master.State.REVERTED: 9,
+        master.State.COMMITTED: 8, master.State.DRAINING: 8, master.State.RAN: 8,
+        master.State.DONE: 8, master.State.REVERTED: 9,
     }
 
 
@@ -94,5 +102,5 @@ def test_what_is_settled_at_a_node_waits_for_nothing() -> None:
     waiting = {part for part in node.Part if not part.settled}
     assert waiting == {
         node.Part.FREEZING, node.Part.FROZEN, node.Part.RESUMING, node.Part.FINISHING,
-        node.Part.RESERVED, node.Part.PREPARED, node.Part.CONSUMED,
+        node.Part.RESERVED, node.Part.PREPARED, node.Part.CONSUMED, node.Part.DRAINING,
     }

@@ -37,7 +37,7 @@ class Node:
         self.events: list[on.Event] = []
         self._news = asyncio.Event()
         self.callers = Callers(trust, lambda *_: None)
-        self.shipping = Shipping(trust, self.callers, os.fsencode(top), self._report)
+        self.shipping = Shipping(trust, self.callers, os.fsencode(top), top, self._report)
 
     def _report(self, event: on.Event) -> None:
         self.events.append(event)

@@ -57,9 +57,10 @@ _TABLE: tuple[tuple[str, Complaint], ...] = (
         "device", "it has mapped the memory of a device")),
     (r"file locks are hold|Some file locks", Complaint(
         "file-lock", "it holds a file lock together with a process outside of it")),
-    (r"tee: Operation not permitted", Complaint(
+    (r"page-pipe: tee: ", Complaint(
         "pipe-limit", "pages cannot be held in pipes here",
-        "set sysctl fs.pipe-user-pages-soft=0, or give clientd CAP_SYS_RESOURCE")),
+        "set sysctl fs.pipe-user-pages-soft=0 and fs.pipe-max-size=4194304, or give clientd "
+        "CAP_SYS_RESOURCE")),
     (r"ghost file.*(?:limit|size)|bigger than.*ghost", Complaint(
         "ghost-file", "it has a big file open that was deleted")),
     (r"Can't (?:attach|seize)|Unable to (?:seize|interrupt)|Unseizable|SEIZE", Complaint(

@@ -26,6 +26,7 @@ from clientd.keeper.traced import Executed
 LIMIT_S = 120.0
 
 _LOG = "criu.log"
+FEED_LOG = "feed.log"
 _PIDFILE = "criu.pid"
 #: Of descriptors that are handed to CRIU; below are its own.
 _FIRST_FD = 100
@@ -60,7 +61,7 @@ class Criu:
     """A CRIU that works here."""
 
     def __init__(self, path: str, errands: Errands):
-        self._path = path
+        self.path = path
         self._errands = errands
 
     def dump(
@@ -73,10 +74,7 @@ class Criu:
         ``options``: more of ``criu dump``'s.  The pid of CRIU, or 0.
         """
         stopped = stopped_in(init)
-        words = [
-            self._path, "dump", "--tree", str(init), "--images-dir", images, "--leave-stopped",
-            "--timeout", str(max(1, int(limit_s))), *_COMMON, *options,
-        ]
+        words = self.dumping(init, images, limit_s, options)
 
         def ended(outcome: Outcome) -> None:
             failed = _failed(outcome, images, limit_s)
@@ -85,6 +83,23 @@ class Criu:
             done(Dumped(failed, outcome.took_s, stopped, stats.of_dump(images)))
 
         return self._errands.run(words, ended, limit_s)
+
+    def dumping(
+        self, init: int, images: str, limit_s: float = LIMIT_S, options: tuple[str, ...] = ()
+    ) -> list[str]:
+        """The command that ``dump`` runs."""
+        return [
+            self.path, "dump", "--tree", str(init), "--images-dir", images, "--leave-stopped",
+            "--timeout", str(max(1, int(limit_s))), *_COMMON, *options,
+        ]
+
+    def feeding(self, images: str, options: tuple[str, ...]) -> list[str]:
+        """The command that brings the memory of what is restored from ``images``, meanwhile and
+        afterwards."""
+        return [
+            self.path, "lazy-pages", "--images-dir", images, "--page-server", "-v1",
+            "--log-file", FEED_LOG, *options,
+        ]
 
     def restore(
         self, images: str, done: Callable[[Restored], None], *,
@@ -101,7 +116,7 @@ class Criu:
             os.unlink(os.path.join(images, _PIDFILE))  # an earlier try's
         given = dict(enumerate((files or {}).items(), _FIRST_FD))
         words = [
-            *before, self._path, "restore", "--images-dir", images, "--restore-detached",
+            *before, self.path, "restore", "--images-dir", images, "--restore-detached",
             "--restore-sibling", "--leave-stopped", "--pidfile", _PIDFILE, *_COMMON, *options,
         ]
         for number, (path, _) in given.items():
@@ -139,10 +154,15 @@ def _failed(outcome: Outcome, images: str, limit_s: float) -> Complaint | None:
         return Complaint("criu", outcome.output.decode("utf-8", "replace"))
     if outcome.late:
         return Complaint("late", f"it was not done within {limit_s:g} s")
-    log = ""
-    with suppress(OSError), open(os.path.join(images, _LOG), errors="replace") as file:
-        log = file.read(1 << 20)
-    return complaint(log or outcome.output.decode("utf-8", "replace"))
+    return complained(images) or complaint(outcome.output.decode("utf-8", "replace"))
+
+
+def complained(images: str, log: str = _LOG) -> Complaint | None:
+    """What CRIU's log there says; None when that is empty."""
+    with suppress(OSError), open(os.path.join(images, log), errors="replace") as file:
+        if text := file.read(1 << 20):
+            return complaint(text)
+    return None
 
 
 def _pid(images: str) -> int:

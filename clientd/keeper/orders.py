@@ -76,6 +76,8 @@ class Reserve(Order, frozen=True, tag="Reserve"):
     source: bytes = b""
     #: The source's name.
     peer: str = ""
+    #: Its memory comes while it runs here already.
+    lazy: bool = False
 
 
 class Freeze(Order, frozen=True, tag="Freeze"):
@@ -88,6 +90,8 @@ class Freeze(Order, frozen=True, tag="Freeze"):
     epoch: int
     #: The destination's name.
     peer: str = ""
+    #: Its memory stays here, and goes while it runs there already.
+    lazy: bool = False
 
 
 class Landed(Order, frozen=True, tag="Landed"):

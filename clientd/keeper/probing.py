@@ -38,24 +38,40 @@ class Found:
 Done = Callable[[Found], None]
 
 PIPE_LIMIT = "/proc/sys/fs/pipe-user-pages-soft"
+PIPE_SIZE = "/proc/sys/fs/pipe-max-size"
+#: Bytes of the pipe that CRIU takes pages out of: its PIPE_MAX_SIZE, rounded up as the kernel does.
+LARGEST = 4 << 20
 CAP_SYS_RESOURCE = 24
 
 
 def without_lazy(found: Found) -> str:
     """Why pages cannot be brought later, or nothing.
 
-    Fact: till they are asked for they wait in pipes of the source's, and past that limit tee(2)
-    fails with EPERM.
+    Fact: till they are asked for they wait in pipes of the source's, and past these limits tee(2)
+    takes less than it is asked for.
     """
     if not found.lazy:
         return "this kernel or CRIU cannot bring a task's memory after it runs again"
-    with suppress(OSError, ValueError), open(PIPE_LIMIT) as file:
-        if int(file.read()) and not int(_rights(), 16) >> CAP_SYS_RESOURCE & 1:
-            return (
-                "a task's memory cannot wait in pipes here: set sysctl fs.pipe-user-pages-soft=0, "
-                "or give clientd CAP_SYS_RESOURCE"
-            )
+    if int(_rights(), 16) >> CAP_SYS_RESOURCE & 1:
+        return ""
+    settings = []
+    if _setting(PIPE_LIMIT):
+        settings.append("fs.pipe-user-pages-soft=0")
+    if _setting(PIPE_SIZE) < LARGEST:
+        settings.append(f"fs.pipe-max-size={LARGEST}")
+    if settings:
+        return (
+            f"a task's memory cannot wait in pipes here: set sysctl {' and '.join(settings)}, "
+            "or give clientd CAP_SYS_RESOURCE"
+        )
     return ""
+
+
+def _setting(path: str) -> int:
+    """0 where it cannot be read."""
+    with suppress(OSError, ValueError), open(path) as file:
+        return int(file.read())
+    return 0
 
 
 def _rights() -> str:

@@ -120,6 +120,8 @@ class Moved(Record, frozen=True, tag="M"):
     at: float = 0.0
     wall: float = 0.0
     phases: dict[str, float] = {}
+    #: Its memory goes from the source while it runs at the destination already.
+    lazy: bool = False
 
 
 class Trace(Record, frozen=True, tag="T"):

@@ -30,7 +30,7 @@ from godwit import failpoint
 from godwit.errors import TaskError
 from godwit.names import is_task_id
 from godwit.task.lifecycle import Cause, Status, advance
-from godwit.task.record import Task, Usage, signal_name
+from godwit.task.record import Spec, Task, Usage, signal_name
 
 #: Seconds till a process that was found ending has ended.
 JUST_ENDING_S = 0.05
@@ -85,7 +85,7 @@ class Tasks:
             return
         failpoint.hit("exit.before")
         task, now = root.task, time.time()
-        known = self._register.tasks[task]
+        known = self._known(task)
         self.births.runners.drop(task)
         left = self._containment.left(known, root.is_child, self._children())
         if left is not None:
@@ -94,6 +94,8 @@ class Tasks:
             self._tools.loop.alarm("left", JUST_ENDING_S, self._look_after_left)
         reason = left_text(left) if left else ""
         self._register.say("ended", f"{task} ({_how(status)})")
+        if task not in self._register.tasks:
+            return  # its place is elsewhere, as the record of a move says
         if status is not None:
             self._register.note(Exited(task, status, now, used, reason), task)
         else:
@@ -105,16 +107,20 @@ class Tasks:
 
     def _look_after_left(self) -> None:
         """What tasks left behind may have ended now."""
-        left = [self._register.tasks[task] for task in self._left]
+        left = list(map(self._known, self._left))
         for task in self._containment.emptied(left, self._children()):
             self._left.discard(task)
-            known = self._register.tasks[task]
+            known = self._known(task)
             if known.status is Status.EXITED and known.reason:
                 self._register.note(Noted(task, ""), task)
 
     def _kill(self, task: str) -> None:
         self._watch.kill_init(task)
-        self._containment.kill(self._register.tasks[task], task in self._watch.roots)
+        self._containment.kill(self._known(task), task in self._watch.roots)
+
+    def _known(self, task: str) -> Task:
+        """Its record; of one that is being ended for a move there may be none any more."""
+        return self._register.tasks.get(task) or Task(Spec(task, ()))
 
     def _is_gone(self, task: str) -> bool:
         if task in self._watch.roots:
@@ -198,8 +204,11 @@ class Tasks:
             return
 
         def ended(gone: bool) -> None:
-            if gone:
+            if gone and task in self._register.tasks:
                 self._drop([task])
+            elif gone and known.log and self.mover.of_task(task) is None:
+                with suppress(OSError):  # a move has dropped its record by now
+                    os.unlink(known.log)
             done(gone)
 
         self.end(task, ended)

@@ -39,10 +39,11 @@ class Load(Struct, frozen=True, omit_defaults=True):
 
 #: What a node can say of a move.  Source: streaming, frozen (its vote), unfrozen (refused before
 #: its vote), resumed, finished.  Destination: reserved, refused, prepared (its vote), discarded,
-#: running, renounced (refused after its vote, for ever), lost (it may have run).
+#: draining (it runs, and some of its memory is still at the source), running, renounced (refused
+#: after its vote, for ever), lost (it may have run).
 MoveState = Literal[
     "streaming", "frozen", "unfrozen", "resumed", "finished",
-    "reserved", "refused", "prepared", "discarded", "running", "renounced", "lost",
+    "reserved", "refused", "prepared", "discarded", "draining", "running", "renounced", "lost",
 ]
 
 
@@ -377,6 +378,8 @@ class Reserve(Message, frozen=True, tag="Reserve"):
     source: bytes = b""
     #: The source's name, so that each end can tell of both.
     peer: str = ""
+    #: Its memory comes while it runs here already.
+    lazy: bool = False
 
 
 class Freeze(Message, frozen=True, tag="Freeze"):
@@ -394,6 +397,8 @@ class Freeze(Message, frozen=True, tag="Freeze"):
     leaves: tuple[str, ...]
     #: The destination's name.
     peer: str = ""
+    #: Its memory stays here, and goes while it runs there already.
+    lazy: bool = False
 
 
 class Verdict(Message, frozen=True, tag="Verdict"):

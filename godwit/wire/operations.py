@@ -239,6 +239,10 @@ class MoveTask(Request, frozen=True, tag="MoveTask"):
     #: When it cannot be known whether the destination ran it: ``hold``, or ``resume`` at the
     #: source.
     on_unknown: Literal["hold", "resume"] = "hold"
+    #: The longest that it may stand still, ms; 0: as long as it takes.  Refused when no way is
+    #: likely to keep to it, unless ``anyway``: then by the way that comes nearest.
+    budget_ms: float = 0.0
+    anyway: bool = False
 
 
 class ListMoves(Request, frozen=True, tag="ListMoves"):
@@ -424,6 +428,11 @@ class MoveView(Struct, frozen=True, omit_defaults=True):
     blackout_is_bound: bool = False
     #: Of the snapshot.
     size: int = 0
+    #: ``stop-and-copy`` or ``post-copy``, of a task that was moved as it is.
+    way: str = ""
+    #: What was asked for and promised, if anything was.
+    budget_ms: float = 0.0
+    predicted_ms: float = 0.0
     #: By the names of PHASES; one that was not reached is not in it.
     phases_ms: dict[str, float] = {}
     #: Wall clock.

@@ -60,6 +60,11 @@ def _figures(view: op.MoveView) -> str:
     if view.blackout_ms:
         of_it = " of it" if told else ""
         told += f", {_still(view)}{of_it} standing still"
+    if view.predicted_ms:
+        told += f" (predicted {render.milliseconds(view.predicted_ms)}"
+        told += f" by {view.way}" if view.way else ""
+        over = view.blackout_ms > view.budget_ms
+        told += f"; {'over' if over else 'within'} {render.milliseconds(view.budget_ms)})"
     return told + (f" ({render.human_bytes(view.size)})" if view.size else "")
 
 
@@ -88,7 +93,8 @@ def table(view: View, found: Sequence[op.MoveView]) -> list[str]:
         ("SIZE", lambda m: render.human_bytes(m.size) if m.size else "-"),
     ]
     if view.wide:
-        columns += [("KIND", lambda m: m.kind), *map(_phase, op.PHASES)]
+        columns += [("KIND", lambda m: m.kind), ("WAY", lambda m: m.way or "-")]
+        columns += map(_phase, op.PHASES)
     columns += [("BEGUN", lambda m: clock(m.begun_at)), ("WHY", lambda m: m.reason)]
     rows = [[cell(each) for _, cell in columns] for each in found]
     right = ("TOOK", "STILL", "SIZE", *map(str.upper, op.PHASES))

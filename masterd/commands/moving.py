@@ -1,5 +1,6 @@
 """Commands that move tasks between nodes while they run: move, transfer."""
 
+import re
 import signal
 from collections.abc import Sequence
 from typing import Literal
@@ -16,6 +17,7 @@ from masterd.together import Together
 
 #: What may be asked for when it cannot be known whether the new node ran the task.
 ON_UNKNOWN: tuple[Literal["hold", "resume"], ...] = ("hold", "resume")
+_BUDGET = re.compile(r"(\d{1,7}(?:\.\d{1,3})?)(ms|s)", re.ASCII)
 #: Seconds after which a move that is not over shows how far it is.
 SHOWN_AFTER_S = 0.3
 
@@ -31,7 +33,16 @@ def move(context: Context, given: Given) -> int:
     until a node is heard again or resolve says which has it.  Several tasks move at the same time.
     Ctrl-C leaves; the moves go on.
 
+    With a budget the time that it will stand still is predicted first, from its memory and from
+    past moves.  When freezing it till all of it is there would take longer, it goes on at the new
+    node at once and its memory follows (post-copy): until that is there, a few seconds for each
+    GiB, it needs both nodes.  If either is lost meanwhile it is held, and resolve --source lets it
+    go on from where it stood still.  When no way is likely to keep to the budget the move is
+    refused, status 1, and nothing is frozen.
+
     Options:
+      --budget TIME      It may stand still for so long: 100ms, 1.5s.
+      --anyway           If no way is likely to keep to the budget, move it by the quickest.
       --on-unknown WHAT  When the new node is lost and may have run it: hold (stop and wait), or
                          resume (go on at the old node; what it did outside may be done twice)
                          [default: hold]
@@ -42,10 +53,16 @@ def move(context: Context, given: Given) -> int:
     Examples:
       move ab12cd34 node2
       move ab12 ef56 node1:4711 node2 --json
+      move ab12cd34 node2 --budget 300ms
     """
-    unknown = _on_unknown(given)
+    unknown, budget = _on_unknown(given), _budget(given)
     tasks = dict.fromkeys(given["TASK"])
-    requests = [op.MoveTask(0, task, given["NODE"], on_unknown=unknown) for task in tasks]
+    requests = [
+        op.MoveTask(
+            0, task, given["NODE"], on_unknown=unknown, budget_ms=budget, anyway=given["--anyway"]
+        )
+        for task in tasks
+    ]
     return _moved(context, given, requests)
 
 
@@ -68,6 +85,20 @@ def transfer(context: Context, given: Given) -> int:
     """
     request = op.MoveTask(0, given["TASK"], given["TO"], given["FROM"], _on_unknown(given))
     return _moved(context, given, [request])
+
+
+def _budget(given: Given) -> float:
+    """Milliseconds; 0 without one."""
+    text = given["--budget"]
+    if text is None:
+        if given["--anyway"]:
+            raise asking.misuse("--anyway is for a move with a --budget")
+        return 0.0
+    match = _BUDGET.fullmatch(text)
+    found = float(match[1]) * (1 if match[2] == "ms" else 1000) if match else 0.0
+    if not found:
+        raise asking.misuse(f"--budget takes a time like 100ms or 1.5s, not {text!r}")
+    return found
 
 
 def _on_unknown(given: Given) -> Literal["hold", "resume"]:

@@ -6,6 +6,7 @@ from godwit.task.record import Task
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do
+from masterd.moves.budget import LATER, NO_CHOICE, Choice
 from masterd.moves.decisions import Decisions
 from masterd.moves.flight import Flight
 from masterd.moves.here import QUIET_S, Here
@@ -31,15 +32,19 @@ class Asking:
         self._sources = sources
 
     def begin(
-        self, operator: int, request: op.MoveTask, task: Task, source: Node, target: Node
+        self, operator: int, request: op.MoveTask, task: Task, source: Node, target: Node,
+        choice: Choice = NO_CHOICE,
     ) -> Iterator[do.Action]:
         """Records the intent and asks the destination.  Raises UsageError."""
         self._objections.check(request, task, source, target)
         move = Move(
             id=self._fresh_id(), task=task.id, source=source.name, target=target.name,
             kind=task.spec.kind, epoch=task.spec.epoch, on_unknown=request.on_unknown,
-            begun_at=self._here.wall,
+            begun_at=self._here.wall, way=choice.way, memory=choice.memory,
+            budget_ms=choice.budget_ms, predicted_ms=choice.predicted_ms,
         )
+        if choice.budget_ms:
+            yield do.Answer(operator, op.Progress(request.id, choice.told(task.id)))
         flight = Flight(move, [(operator, request.id)], ticket=self._secret(32))
         flight.mark("begun", self._here.now)
         self._here.add(flight)
@@ -82,5 +87,5 @@ class Asking:
             return
         yield do.Send(target.control, wire.Reserve(
             move.id, task, move.epoch + 1, flight.ticket, self._leaves.get(move.source, ()),
-            self._sources.get(task.spec.digest, b""), move.source,
+            self._sources.get(task.spec.digest, b""), move.source, move.way == LATER,
         ), recorded=True)

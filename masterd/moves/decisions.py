@@ -93,18 +93,33 @@ class Decisions:
         for name in owing:
             yield from self._verdicts.tell(flight, name)
 
+    def drains(self, flight: Flight, standing: wire.Standing) -> Iterator[do.Action]:
+        """It runs at the destination; the source is told nothing till that has all of it."""
+        flight.mark("ran", self._here.now)
+        self._ending.release(flight)
+        landed = flight.landed(standing)
+        move = replace(landed, state=advance(landed.state, Cause.DRAINS), owing=())
+        yield from self._owners.record(flight, move)
+        yield from self._here.note(
+            "info", f"{move.task} runs on {move.target}, and some of its memory is still on "
+            f"{move.source}", move,
+        )
+        yield from self._ending.placed(flight)
+
     def ran(self, flight: Flight, standing: wire.Standing) -> Iterator[do.Action]:
         flight.mark("ran", self._here.now)
         self._ending.release(flight)
+        before = flight.move
+        landed = before if before.state is State.DRAINING else flight.landed(standing)
         move = replace(
-            flight.landed(standing), state=advance(flight.move.state, Cause.RAN),
-            owing=(flight.move.source,), ended_at=self._here.wall,
+            landed, state=advance(before.state, Cause.RAN), owing=(before.source,),
+            ended_at=self._here.wall,
         )
         yield from self._owners.record(flight, move)
         yield from self._verdicts.tell(flight, move.source)
         still = f", {move.blackout_ms:.0f} ms of it standing still" if move.blackout_ms else ""
         yield from self._here.note(
             "info", f"{move.task} moved from {move.source} to {move.target} in "
-            f"{flight.ms('begun', 'ran'):.0f} ms{still}", move,
+            f"{(move.ended_at - move.begun_at) * 1e3:.0f} ms{still}", move,
         )
         yield from self._ending.placed(flight)

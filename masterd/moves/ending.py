@@ -45,7 +45,7 @@ class Ending:
         node = self._here.registry.where.get(flight.move.task)
         if task is not None and node is not None and flight.move.state is not State.ABORTED:
             yield from self._moved(task, node)
-        if flight.move.state is not State.RAN:
+        if flight.move.state not in (State.DRAINING, State.RAN):
             yield from self.answer(flight)
         for waiting in self._after.pop(flight.move.task, []):
             yield from waiting()
@@ -84,7 +84,7 @@ class Ending:
     ) -> Iterator[do.Action]:
         """Does something once the task has its place, or is held."""
         flight = self._here.of.get(task)
-        if flight is None or flight.held or flight.move.state is State.RAN:
+        if flight is None or flight.held or flight.move.state in (State.DRAINING, State.RAN):
             yield from then()
         else:
             self._after.setdefault(task, []).append(then)

@@ -9,6 +9,7 @@ from godwit.names import join_address
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do
+from masterd.moves.budget import LATER
 from masterd.moves.decisions import Decisions
 from masterd.moves.ending import Ending
 from masterd.moves.flight import Flight
@@ -49,13 +50,17 @@ class Ends:
                 yield from self._verdicts.repeat(flight, node.name)
             case ("refused" | "discarded" | "unfrozen"), (State.ABORTED | State.REVERTED):
                 yield from self._ending.settle(flight, node.name)
-            case "running", State.COMMITTED:
+            case "draining", State.COMMITTED:
+                yield from self._decisions.drains(flight, standing)
+            case "draining", State.DRAINING:
+                self._ending.release(flight)
+            case "running", (State.COMMITTED | State.DRAINING):
                 yield from self._decisions.ran(flight, standing)
             case ("renounced" | "discarded"), State.COMMITTED:
                 yield from self._decisions.revert(
                     flight, standing.code, f"{node.name}: {standing.text}", owing=(move.source,)
                 )
-            case "lost", State.COMMITTED if move.on_unknown == "resume":
+            case "lost", (State.COMMITTED | State.DRAINING) if move.on_unknown == "resume":
                 yield from self._decisions.revert(
                     flight, "lost", f"{node.name}: {standing.text}",
                     owing=(move.source, move.target),
@@ -63,7 +68,9 @@ class Ends:
             case "lost", State.COMMITTED:
                 why = f"{node.name} may have run it: {standing.text}"
                 yield from self._ending.hold(flight, why)
-            case ("lost" | "running"), State.REVERTED:
+            case "lost", State.DRAINING:
+                yield from self._ending.hold(flight, f"it ran on {node.name}: {standing.text}")
+            case ("lost" | "running" | "draining"), State.REVERTED:
                 yield from self._verdicts.repeat(flight, node.name)
 
     def source_said(self, flight: Flight, standing: wire.Standing) -> Iterator[do.Action]:
@@ -116,5 +123,5 @@ class Ends:
         flight.mark("freeze", self._here.now)
         yield do.Send(source.control, wire.Freeze(
             move.id, move.task, move.epoch, join_address(target.peer_host, port), flight.ticket,
-            self._leaves.get(move.target, ()), move.target,
+            self._leaves.get(move.target, ()), move.target, move.way == LATER,
         ))

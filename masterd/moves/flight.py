@@ -79,6 +79,7 @@ def view(move: Move, held: str = "") -> MoveView:
         result=_result(move, held), state=move.state.value, code=move.code,
         reason=held or move.reason, hint=_hint(move) if held else "",
         blackout_ms=move.blackout_ms, blackout_is_bound=move.blackout_is_bound, size=move.size,
+        way=move.way, budget_ms=move.budget_ms, predicted_ms=move.predicted_ms,
         phases_ms=move.phases_ms, begun_at=move.begun_at, ended_at=move.ended_at,
     )
 
@@ -97,6 +98,13 @@ def _result(move: Move, held: str) -> Literal["", "done", "aborted", "reverted",
 
 
 def _hint(move: Move) -> str:
+    if move.state is State.DRAINING:
+        return (
+            f"when {move.target} is heard again, and has all of its memory, it is over by itself; "
+            f"`resolve {move.id} --source` lets it go on at {move.source} from where it stood "
+            "still, so that what it did since is done again: only if it does not run at "
+            f"{move.target}; `resolve {move.id} --destination` gives up what {move.source} has"
+        )
     if move.state is State.UNSURE:
         return (
             f"when both nodes have been heard it goes on by itself; `resolve {move.id} --source` "

@@ -34,7 +34,7 @@ class Mishaps:
                     flight, "left", f"{node.name} was deregistered", owing=(other,)
                 )
             elif move.state is State.UNSURE or (
-                move.state is State.COMMITTED and node.name == move.target
+                move.state in (State.COMMITTED, State.DRAINING) and node.name == move.target
             ):
                 yield from self._ending.hold(flight, f"{node.name} was deregistered")
             elif move.state is State.RAN and node.name == move.source:

@@ -9,6 +9,7 @@ from statistics import median
 from godwit.task import pickled
 from godwit.task.record import Task
 from godwit.task.verdict import OVERHEAD_S, Place, Traits, Verdict
+from masterd.moves.budget import LATER
 from masterd.moves.table import Move
 from masterd.registry import Node
 
@@ -44,6 +45,14 @@ def judged(
     )
 
 
+def without_later(source: Node, target: Node) -> str:
+    """Why a task's memory cannot follow it from one to the other; nothing when it can."""
+    for node in (source, target):
+        if "lazy" not in node.can:
+            return f"{node.name}: {node.lacks.get('lazy', 'it does not tell that it can')}"
+    return ""
+
+
 def blackout_ms(task: str, source: str, target: str, past: Iterable[Move]) -> int | None:
     """What a Python task's move is likely to take: the median of those of this task, else of those
     between the two nodes, else of all; None when there were none."""
@@ -61,7 +70,10 @@ def blackout_ms(task: str, source: str, target: str, past: Iterable[Move]) -> in
 def rate(source: str, target: str, past: Iterable[Move]) -> float:
     """Bytes a second of tasks that were moved as they are, between the two or else anywhere; 0: no
     big one was."""
-    flown = [m for m in past if m.kind != "python" and m.size >= BIG and m.blackout_ms]
+    flown = [
+        m for m in past
+        if m.kind != "python" and m.way != LATER and m.size >= BIG and m.blackout_ms
+    ]
     between = [m for m in flown if {m.source, m.target} == {source, target}]
     rates = [
         m.size / max(0.001, m.blackout_ms / 1000 - OVERHEAD_S) for m in (between or flown)[-MOST:]

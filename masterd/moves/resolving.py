@@ -37,7 +37,8 @@ class Resolving:
                 code="settled" if known else "no-such-move", hint="`moves` lists them",
             )
         move = flight.move
-        if move.state not in (State.COMMITTED, State.UNSURE) or not flight.held:
+        is_open = move.state in (State.COMMITTED, State.DRAINING, State.UNSURE)
+        if not is_open or not flight.held:
             raise UsageError(
                 f"{move.id} is {move.state.value}, not held: nothing is to be resolved",
                 code="not-held",

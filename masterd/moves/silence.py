@@ -35,6 +35,8 @@ class Silence:
                     yield from self._decisions.abort(flight, "timeout", self._silence(flight))
                 case State.COMMITTED:
                     yield from self._committed(flight)
+                case State.DRAINING:
+                    yield from self._draining(flight)
                 case State.UNSURE:
                     yield from self._unsure(flight)
                 case State.RAN:
@@ -52,6 +54,21 @@ class Silence:
         flight.mark("committed", self._here.now)  # by an earlier master
         if self._here.now >= flight.marks["committed"] + HELD_S:
             yield from self._ending.hold(flight, self._silent_target(flight.move))
+
+    def _draining(self, flight: Flight) -> Iterator[do.Action]:
+        """A destination that is heard says by itself when it is over, or that it never will be."""
+        move = flight.move
+        yield from self._verdicts.repeat(flight, move.target)
+        target = self._here.registry.nodes.get(move.target)
+        if target is not None and target.control is not None:
+            flight.marks.pop("silent", None)
+            return
+        flight.mark("silent", self._here.now)
+        if self._here.now >= flight.marks["silent"] + HELD_S:
+            yield from self._ending.hold(
+                flight, f"{move.target}, where it runs, cannot be reached, and some of its memory "
+                f"was still on {move.source}",
+            )
 
     def _unsure(self, flight: Flight) -> Iterator[do.Action]:
         for name in (flight.move.source, flight.move.target):

@@ -7,6 +7,7 @@ Rules:
 * A move is committed once both nodes have voted, and never after it was aborted.
 * No silence turns a committed move back: only the destination's own word that it will never run
   the copy, or a person's.  Until then it is held.
+* The source keeps what it has until the destination needs it no more: not while it drains.
 * The epoch grows by one at each change of owner.
 * A move that a node tells of and that is not on record is ``unsure``: its verdict may have been
   given and lost.  So is one without a verdict on record when a master starts: the record may be
@@ -26,6 +27,7 @@ class State(StrEnum):
     INTENT = "intent"
     UNSURE = "unsure"  # its verdict may have been given, though it is not on record
     COMMITTED = "committed"  # the destination's, which has not said yet that it runs
+    DRAINING = "draining"  # it runs there, and some of its memory is still at the source
     RAN = "ran"  # the destination said so; the source's frozen copy is to go
     DONE = "done"
     ABORTED = "aborted"
@@ -34,13 +36,14 @@ class State(StrEnum):
     @property
     def at_target(self) -> bool:
         """The destination owns the task."""
-        return self in (State.COMMITTED, State.RAN, State.DONE)
+        return self in (State.COMMITTED, State.DRAINING, State.RAN, State.DONE)
 
 
 class Cause(StrEnum):
     RESTARTED = "restarted"  # the master, which knows only what is on record
     VOTED = "voted"  # both have
     ABORTED = "aborted"
+    DRAINS = "drains"
     RAN = "ran"
     RENOUNCED = "renounced"  # the destination, or a person for it
     FINISHED = "finished"
@@ -54,7 +57,11 @@ TABLE: dict[State, dict[Cause, State]] = {
         Cause.ABORTED: State.ABORTED, Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED,
         Cause.FINISHED: State.DONE,
     },
-    State.COMMITTED: {Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED},
+    State.COMMITTED: {
+        Cause.DRAINS: State.DRAINING, Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED,
+    },
+    # It has run: only a person, or what a person said beforehand, leads back to the source.
+    State.DRAINING: {Cause.RAN: State.RAN, Cause.RENOUNCED: State.REVERTED},
     # A person may have said so, and the source tells that it never stood still, or runs.
     State.RAN: {Cause.FINISHED: State.DONE, Cause.RENOUNCED: State.REVERTED},
     State.DONE: {},
@@ -83,6 +90,12 @@ class Move(Struct, frozen=True, omit_defaults=True):
     blackout_ms: float = 0.0
     blackout_is_bound: bool = False
     size: int = 0
+    #: Of a task that is moved as it is: how (masterd.moves.budget), and its memory, bytes.
+    way: str = ""
+    memory: int = 0
+    #: What was asked for and promised, if anything was.
+    budget_ms: float = 0.0
+    predicted_ms: float = 0.0
     phases_ms: dict[str, float] = {}
     begun_at: float = 0.0
     ended_at: float = 0.0

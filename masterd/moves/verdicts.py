@@ -67,7 +67,7 @@ def _verdict(move: Move, name: str, is_frozen: bool = True) -> Verdict | None:
     match move.state:
         case State.ABORTED:
             return "abort"
-        case State.COMMITTED:
+        case State.COMMITTED | State.DRAINING:
             return None if at_source else "commit"
         case State.RAN | State.DONE:
             # One that was resolved by hand may have a destination that has not heard of it.

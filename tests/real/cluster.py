@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import pexpect
 
+from clientd import paging
 from godwit.errors import GodwitError
 from godwit.wire import operations as op
 from masterd.client import Client
@@ -306,7 +307,9 @@ class Cluster:
         found = []
         for pid in children(self.nodes[name].pid):
             with contextlib.suppress(OSError):
-                if b"clientd.agent" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                is_pager = Path(f"/proc/{pid}/comm").read_text().strip() == paging.NAME
+                words = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if b"clientd.agent" in words and not is_pager:
                     found.append(pid)
         return found
 

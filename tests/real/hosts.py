@@ -235,6 +235,10 @@ class HostDaemon(Daemon):
         os.close(self._pidfd)
         return left
 
+    def forget(self) -> None:
+        """Another is there in its stead: what it left on the host ends with that."""
+        os.close(self._pidfd)
+
 
 class HostCluster(Cluster):
     """A master and nodes, each on a host of its own that has its name."""
@@ -246,6 +250,13 @@ class HostCluster(Cluster):
         super().__init__(top, nodes, options)
         self.hosts = hosts
         self._listen = f"{hosts[master].address}:0"
+
+    def start_node(self, name: str, *options: str) -> None:
+        super().start_node(name, *options)
+        for _, earlier in self._earlier:
+            assert isinstance(earlier, HostDaemon)
+            earlier.forget()
+        self._earlier.clear()
 
     def _daemon(
         self, name: str, argv: Sequence[str], told: Path, environment: dict[str, str]

@@ -137,6 +137,23 @@ def test_memory_that_cannot_come_later_is_told() -> None:
     assert "cannot bring" in without_lazy(Found("/criu", "4", lazy=False))
 
 
+@pytest.mark.parametrize(("soft", "most", "right", "told"), [
+    ("16384", "1048576", 0, "fs.pipe-user-pages-soft=0 and fs.pipe-max-size=4194304"),
+    ("0", "1048576", 0, "sysctl fs.pipe-max-size=4194304"),
+    ("16384", "4194304", 0, "sysctl fs.pipe-user-pages-soft=0,"),
+    ("0", "4194304", 0, ""), ("16384", "1048576", 1 << 24, ""),
+])
+def test_pipes_that_are_too_small_for_it_are_told_unless_no_limit_binds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, soft: str, most: str, right: int, told: str
+) -> None:
+    for name, value in (("PIPE_LIMIT", soft), ("PIPE_SIZE", most)):
+        (tmp_path / name).write_text(value)
+        monkeypatch.setattr(probing, name, str(tmp_path / name))
+    monkeypatch.setattr(probing, "_rights", lambda: f"{right:x}")
+    reason = without_lazy(Found("/criu", "4", lazy=True))
+    assert told in reason and bool(reason) == bool(told)
+
+
 # ---- errands -------------------------------------------------------------------------------
 
 

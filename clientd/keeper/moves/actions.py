@@ -72,6 +72,21 @@ class WentOn:
 
 
 @dataclass(frozen=True, slots=True)
+class Drained:
+    """All memory of the copy is here, or it has ended: the source is not needed any more."""
+
+    move: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drying:
+    """What is still missing of the copy's memory will never come: it cannot go on."""
+
+    move: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unthawed:
     """The copy is alive and could not be told to run: it stands still, as far as is known."""
 
@@ -117,8 +132,8 @@ class Returned:
 
 
 Event = (
-    Ordered | Warm | StoodStill | Synced | Loaded | WentOn | Unthawed | Failed | Gone | Unwritten
-    | AgentLost | Returned
+    Ordered | Warm | StoodStill | Synced | Loaded | WentOn | Drained | Drying | Unthawed | Failed
+    | Gone | Unwritten | AgentLost | Returned
 )
 
 
@@ -159,6 +174,8 @@ class FreezeCopy:
     move: str
     task: str
     image: str
+    #: Its memory stays in it, and is asked for once it runs elsewhere.
+    lazy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +191,17 @@ class LoadCopy:
 @dataclass(frozen=True, slots=True)
 class Thaw:
     """Let the copy run; answered by WentOn.  Harmless for one that runs."""
+
+    move: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchDrain:
+    """A copy that runs, or is about to, still needs the source; answered by Drained or Drying.
+
+    For a keeper that did not load it; the one that did says either by itself.
+    """
 
     move: str
     task: str
@@ -204,5 +232,6 @@ class ForgetTask:
 
 
 Action = (
-    Note | Tell | Birth | FreezeCopy | LoadCopy | Thaw | KillCopy | DropFiles | ForgetTask
+    Note | Tell | Birth | FreezeCopy | LoadCopy | Thaw | WatchDrain | KillCopy | DropFiles
+    | ForgetTask
 )

@@ -58,12 +58,14 @@ class Copies:
         if record.part not in (Part.CONSUMED, Part.RESUMING):
             return
         copy = self._here.copies.pop(event.move, Copy())
+        drains = record.lazy and record.part is Part.CONSUMED and not copy.drained
         done = step(
-            record, Cause.THAWED, at=event.at, wall=event.wall,
+            record, Cause.DRAINS if drains else Cause.THAWED, at=event.at, wall=event.wall,
             phases={**record.phases, **copy.phases, **event.phases},
         )
         yield do.Note(done)
-        yield do.DropFiles(record.move, record.task)
+        if not drains:
+            yield do.DropFiles(record.move, record.task)
         yield from tell(done)
 
     def drop(self, record: Moved) -> Iterator[do.Action]:

@@ -11,6 +11,7 @@ from typing import assert_never
 from clientd.keeper import orders
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves.copies import Copies
+from clientd.keeper.moves.draining import Draining
 from clientd.keeper.moves.freezing import Freezing
 from clientd.keeper.moves.frozen import Frozen
 from clientd.keeper.moves.here import Here, standing
@@ -36,9 +37,11 @@ class Moves:
         self._frozen = Frozen(here, copies)
         self._reserved = Reserved(here, copies, objects)
         self._prepared = Prepared(here, copies)
+        self._draining = Draining(here, copies, self._reserved, self._prepared)
         self._verdicts = Verdicts(here, self._freezing, self._frozen, self._prepared)
         self._mishaps = Mishaps(
-            here, copies, (self._freezing, self._frozen), (self._reserved, self._prepared)
+            here, copies, (self._freezing, self._frozen),
+            (self._reserved, self._prepared, self._draining),
         )
 
     def of_task(self, task: str) -> Moved | None:
@@ -68,6 +71,10 @@ class Moves:
                 yield from self._reserved.loaded(event)
             case do.WentOn():
                 yield from self._copies.went_on(event)
+            case do.Drained(move):
+                yield from self._draining.drained(move)
+            case do.Drying(move, text):
+                yield from self._draining.dried(move, text)
             case do.Unthawed(move):
                 yield from self._mishaps.unthawed(move)
             case do.Failed(move, code, text):

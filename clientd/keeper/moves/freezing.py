@@ -27,7 +27,10 @@ class Freezing:
         if known is not None:
             yield from tell(known)
             return
-        record = Moved(order.move, order.task, order.epoch, Part.FREEZING, peer=order.peer)
+        record = Moved(
+            order.move, order.task, order.epoch, Part.FREEZING, peer=order.peer,
+            lazy=order.lazy,
+        )
         problem = refusals.of_freezing(self._here, order)
         if problem:
             refused = step(record, Cause.REFUSED, code=problem[0], text=problem[1])
@@ -36,7 +39,7 @@ class Freezing:
             return
         record = replace(record, image=self._here.image(order.move))
         yield do.Note(record, durable=True)
-        yield do.FreezeCopy(order.move, order.task, record.image)
+        yield do.FreezeCopy(order.move, order.task, record.image, order.lazy)
 
     def stood_still(self, event: do.StoodStill) -> Iterator[do.Action]:
         record = self._here.ledger.moves[event.move]

@@ -26,6 +26,11 @@ class Frozen:
     def resume(self, record: Moved) -> Iterator[do.Action]:
         """The task is ours again; on record before it may run."""
         dead = self._here.copy(record.move).dead
+        if dead and record.lazy:  # most of its memory was in it, and not in the image
+            record = replace(record, image="")
+            yield do.Note(record, durable=True)
+            yield from self.failed(record, "lost", "it stood still when its machine stopped")
+            return
         yield do.Note(record if dead else replace(record, image=""), durable=True)
         if dead:
             yield from self.restore(record)

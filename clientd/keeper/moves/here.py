@@ -37,6 +37,8 @@ class Copy:
     loaded: do.Loaded | None = None
     #: The frozen copy of a source has died: its image is what is left.
     dead: bool = False
+    #: All of its memory is here.
+    drained: bool = False
     phases: dict[str, float] = field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ meanwhile waits for the dump's end.
 import os
 import pwd
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +22,8 @@ from clientd.keeper.births import Births
 from clientd.keeper.criu import Criu, Dumped, Restored
 from clientd.keeper.errands import Outcome
 from clientd.keeper.moves import actions as do
-from clientd.keeper.moves import parcel
+from clientd.keeper.moves import lazily, parcel
+from clientd.keeper.moves.lazily import Lazily
 from clientd.keeper.moves.parcel import Head, Notes
 from clientd.keeper.moves.places import Places
 from clientd.keeper.moves.ways import Hear, Images
@@ -54,6 +56,8 @@ class _Dump:
     unwanted: bool = False
     #: Its folder is to go, too.
     dropped: bool = False
+    #: Its memory stays in it.
+    lazy: bool = False
     phases: dict[str, float] = field(default_factory=dict)
 
 
@@ -67,6 +71,8 @@ class _Guest:
     init: int = 0
     root: Root | None = None
     began: float = 0.0
+    #: Its memory comes later.
+    lazy: bool = False
 
 
 class Imaged:
@@ -85,6 +91,9 @@ class Imaged:
         self._places = Places(os.path.dirname(births.agent))
         self._dumps: dict[str, _Dump] = {}
         self._guests: dict[str, _Guest] = {}
+        self._lazily = Lazily(tools, images, self._places, hear)
+        #: Moves whose task CRIU is letting go of; and those of them whose files are to go then.
+        self._parting: dict[str, bool] = {}
         self._criu: Criu | None = None
         self._without = "clientd is still looking for CRIU"
 
@@ -112,9 +121,13 @@ class Imaged:
         notes = self._notes_of(task, root.init)
         notes.write(folder)
         notes.write(self._places.make(action.move))
-        dump = self._dumps[task] = _Dump(action.move, root.init, time.monotonic())
-        pid = found.dump(root.init, folder, partial(self._dumped, task, dump, folder))
-        self._places.say_dumper(action.move, pid)
+        dump = _Dump(action.move, root.init, time.monotonic(), lazy=action.lazy)
+        then = partial(self._dumped, task, dump, folder)
+        if action.lazy:
+            self._lazily.dump(found, action.move, root.init, folder, then)
+        else:
+            self._places.say_dumper(action.move, found.dump(root.init, folder, then))
+        self._dumps[task] = dump
 
     def _notes_of(self, task: str, init: int) -> Notes:
         known = self._register.tasks[task]
@@ -135,7 +148,7 @@ class Imaged:
                 self._hear(do.Failed(dump.move, dumped.complaint.code, str(dumped.complaint)))
         elif dump.unwanted:
             del self._dumps[task]
-            self._let_go(dump.move, task)
+            self._part(dump.move, task, lambda: None)
             self._clear(dump)
         else:
             try:
@@ -156,7 +169,9 @@ class Imaged:
     def _take(self, task: str, dump: _Dump, folder: str, dumped: Dumped) -> None:
         """Fences the task, and has its images packed.  Raises OSError."""
         self._containment.freeze(self._register.tasks[task], True)
-        wall = stood_still(folder, dumped.figures)
+        wall = (
+            lazily.stood_still(folder) if dump.lazy else stood_still(folder, dumped.figures)
+        )
         at = time.monotonic() - (time.time() - wall)
         dump.phases = {
             "freeze": max(0.0, (at - dump.began) * 1e3),
@@ -238,7 +253,7 @@ class Imaged:
     def load(self, action: do.LoadCopy, record: Moved) -> None:
         self._need_criu()
         guest = self._guests[action.task]
-        guest.began = time.monotonic()
+        guest.began, guest.lazy = time.monotonic(), record.lazy
         folder = self._places.make(action.move, "load")
         fd = self._images.open(action.move, os.O_RDONLY)
         try:
@@ -258,6 +273,19 @@ class Imaged:
         try:
             if not outcome.fine:
                 raise TaskError("unpack", f"its snapshot cannot be read: {last(outcome)}")
+            restore = partial(self._restore_told, task, guest, folder)
+            if guest.lazy:
+                self._lazily.feed(self._need_criu(), guest.move, folder, restore)
+            else:
+                self._restore(task, guest, folder)
+        except (OSError, TaskError) as err:
+            code, text = told(err)
+            self._hear(do.Failed(guest.move, code, text))
+
+    def _restore_told(self, task: str, guest: _Guest, folder: str) -> None:
+        if self._guests.get(task) is not guest:
+            return
+        try:
             self._restore(task, guest, folder)
         except (OSError, TaskError) as err:
             code, text = told(err)
@@ -276,7 +304,7 @@ class Imaged:
         try:
             guest.errand = self._need_criu().restore(
                 folder, partial(self._restored, task, guest), files={notes.log: log},
-                before=(*_INSIDE, inside),
+                before=(*_INSIDE, inside), options=("--lazy-pages",) if guest.lazy else (),
             )
         finally:
             os.close(log)
@@ -300,6 +328,12 @@ class Imaged:
             criu.end(guest.init)
             return
         self._containment.fence(task, True)
+        if guest.lazy:
+            try:
+                self._lazily.hold(guest.move)
+            except OSError as err:
+                self._hear(do.Failed(guest.move, *told(err)))
+                return
         took_ms = (time.monotonic() - guest.began) * 1e3
         self._hear(do.Loaded(guest.move, program.pid, program.start_ticks, {"restore": took_ms}))
 
@@ -343,16 +377,32 @@ class Imaged:
             dump.unwanted = True
             return
         self._dumps.pop(task, None)
-        if self._places.dumper(move):
-            # An earlier keeper's CRIU is still at it: see the module.
-            self._loop.alarm(f"dump {move}", LOOK_S, lambda: self._thaw_later(move, task))
-            return
-        self._let_go(move, task)
-        self._hear(do.WentOn(move, time.monotonic(), time.time(), {}))
+        self._part(
+            move, task, lambda: self._hear(do.WentOn(move, time.monotonic(), time.time(), {}))
+        )
 
-    def _thaw_later(self, move: str, task: str) -> None:
+    def watch_drain(self, move: str, task: str) -> None:
+        """See clientd.keeper.moves.actions.WatchDrain."""
+        self._lazily.watch(move)
+
+    def _part(self, move: str, task: str, then: Callable[[], None]) -> None:
+        """Lets the task go, once CRIU has.  Raises TaskError when there is none."""
+        if self._lazily.serves(move):
+            self._parting.setdefault(move, False)
+            self._lazily.hang_up(move)
+        elif not self._places.dumper(move):  # an earlier keeper's CRIU may still be at it
+            self._let_go(move, task)
+            then()
+            if self._parting.pop(move, False):
+                self.drop(move)
+            return
+        self._loop.alarm(f"dump {move}", LOOK_S, lambda: self._part_later(move, task, then))
+
+    def _part_later(self, move: str, task: str, then: Callable[[], None]) -> None:
         if task in self._watch.roots:
-            self.thaw(move, task)
+            self._part(move, task, then)
+        elif self._parting.pop(move, False):
+            self.drop(move)
 
     def _let_go(self, move: str, task: str) -> None:
         """Stopped processes go on first, and run once the cgroup thaws: all at once.
@@ -374,10 +424,14 @@ class Imaged:
             dump.dropped = True
 
     def drop(self, move: str) -> None:
+        if move in self._parting:
+            self._parting[move] = True
+            return
         for dump in self._dumps.values():
             if dump.move == move and dump.is_open:
                 dump.dropped = True
                 return
+        self._lazily.drop(move)
         for path in self._places.of(move):
             self._errands.run(("/bin/rm", "-rf", path), lambda _: None, LIMIT_S)
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves.copies import Copies
+from clientd.keeper.moves.draining import Draining
 from clientd.keeper.moves.freezing import Freezing
 from clientd.keeper.moves.frozen import Frozen
 from clientd.keeper.moves.here import Copy, Here, Ready, tell
@@ -27,12 +28,12 @@ class Mishaps:
 
     def __init__(
         self, here: Here, copies: Copies, source: tuple[Freezing, Frozen],
-        destination: tuple[Reserved, Prepared],
+        destination: tuple[Reserved, Prepared, Draining],
     ):
         self._here = here
         self._copies = copies
         self._freezing, self._frozen = source
-        self._reserved, self._prepared = destination
+        self._reserved, self._prepared, self._draining = destination
 
     def cut(self, move: str, code: str, text: str) -> Iterator[do.Action]:
         """The stream of bytes has failed."""
@@ -90,6 +91,8 @@ class Mishaps:
                 yield from self._copies.went_on(do.WentOn(move, 0.0, 0.0, {}))
             case Part.PREPARED if copy.wanted:
                 yield from self._prepared.commit(record)
+            case Part.DRAINING:  # by itself: that needs no memory
+                yield from self._draining.drained(move)
 
     def unwritten(self, record: Moved, code: str, text: str) -> Iterator[do.Action]:
         """No vote that is not on the disk.  Verdicts come again, for as long as it takes."""
@@ -125,6 +128,10 @@ class Mishaps:
             case Part.RESERVED:
                 yield from self._reserved.refuse(record, "keeper", AGAIN)
             case Part.CONSUMED if alive:
+                if record.lazy:
+                    yield do.WatchDrain(record.move, record.task)
                 yield do.Thaw(record.move, record.task)
-            case Part.CONSUMED:
+            case Part.DRAINING if alive:
+                yield do.WatchDrain(record.move, record.task)
+            case Part.CONSUMED | Part.DRAINING:
                 yield from self._prepared.lose(record, "lost", GONE)

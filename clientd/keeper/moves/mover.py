@@ -147,6 +147,8 @@ class Mover:
                 self._way(task_id, move).load(action, record)
             case do.Thaw(move, task_id):
                 self._way(task_id, move).thaw(move, task_id)
+            case do.WatchDrain(move, task_id):
+                self._imaged.watch_drain(move, task_id)
             case do.KillCopy(move, task_id):
                 self._kill(move, task_id)
             case do.DropFiles(move, task_id, log):
@@ -161,11 +163,22 @@ class Mover:
     def _kill(self, move: str, task: str) -> None:
         if any(way.discard(move, task) for way in self._ways.values()):
             self._events.append(do.Gone(move))
-        elif task in self._watch.roots and self.of_task(task) is not None:
+        elif task in self._watch.roots and (
+            self.of_task(task) is not None or self._lost(task) is not None
+        ):
             self._watch.kill_init(task)
             self._containment.kill(self._register.tasks[task], True)
         else:
             self._events.append(do.Gone(move))
+
+    def _lost(self, task: str) -> Moved | None:
+        """The move that left the task here without all of its memory."""
+        known = self._register.tasks.get(task)
+        return next((
+            m for m in self._register.ledger.moves.values()
+            if m.task == task and m.lazy and m.part is Part.LOST
+            and known is not None and known.spec.epoch == m.epoch
+        ), None)
 
     def _drop_files(self, move: str, task: str, log: bool) -> None:
         self._images.drop(move)
@@ -181,7 +194,11 @@ class Mover:
         """A task's process has ended; false: that is the task's own end."""
         record = self.of_task(root.task)
         if record is None:
-            return False
+            if self._lost(root.task) is None:
+                return False
+            # It was ended by us for want of its memory: all has been said of it.
+            self._containment.discard(root.task)
+            return True
         self._way(root.task, record.move).ended(root.task)
         kept = record.part in (Part.FROZEN, Part.FINISHING)
         self.handle(do.Gone(record.move))

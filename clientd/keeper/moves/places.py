@@ -28,6 +28,10 @@ class Places:
         os.makedirs(folder, 0o700, exist_ok=True)
         return tempfile.mkdtemp(prefix=f"{inner}-", dir=folder) if inner else folder
 
+    def folder(self, move: str) -> str:
+        """A move's, whether or not it is there."""
+        return os.path.join(self._top, move)
+
     def of(self, move: str) -> Iterator[str]:
         """A move's folder, if there is one."""
         folder = os.path.join(self._top, move)

@@ -56,7 +56,7 @@ class Prepared:
     def lose(self, record: Moved, code: str, text: str) -> Iterator[do.Action]:
         """The copy may have run, and is gone."""
         lost = step(record, Cause.LOST, code=code, text=text)
-        yield do.Note(lost)
+        yield do.Note(lost, durable=record.lazy)  # it may still run, and is to be ended
         yield from tell(lost)
 
     def end(self, order: orders.Verdict, record: Moved | None) -> Iterator[do.Action]:
@@ -77,7 +77,7 @@ class Prepared:
         else:
             if passed:
                 yield do.ForgetTask(order.task)
-            if record.part in (Part.CONSUMED, Part.LOST, Part.RUNNING):
+            if record.part in (Part.CONSUMED, Part.LOST, Part.DRAINING, Part.RUNNING):
                 self._here.copies.pop(record.move, None)
                 record = step(record, Cause.SUPERSEDED)
                 yield do.Note(record)

@@ -34,7 +34,7 @@ class Reserved:
         task = order.task
         record = Moved(
             order.move, task.id, order.epoch, Part.RESERVED, peer=order.peer, incoming=task,
-            image=self._here.image(order.move),
+            image=self._here.image(order.move), lazy=order.lazy,
         )
         problem = refusals.of_coming(self._here, order, self._objects)
         if problem:

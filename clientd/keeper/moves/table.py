@@ -9,6 +9,7 @@ Rules, from which all of it follows:
 * **Once.**  ``consumed`` is on record before the copy may run, and nothing leads from it to
   another restore: the frozen state has one activation.
 * The source keeps its frozen copy and its image until ``finishing``.
+* A copy that drains runs here, and needs the source: it is told as running once it does not.
 * What leads out of a vote is on record, durably, before anything is done for it.
 
 What is not in the table is refused: ``advance`` is its only reader.
@@ -37,6 +38,7 @@ class Part(StrEnum):
     PREPARED = "prepared"  # voted
     DISCARDED = "discarded"
     CONSUMED = "consumed"  # the verdict is ours; the copy may run, and may have
+    DRAINING = "draining"  # it runs, and some of its memory is still at the source
     RUNNING = "running"
     RENOUNCED = "renounced"  # the verdict was ours, and the copy can never run
     LOST = "lost"  # the copy may have run, and is gone
@@ -71,6 +73,8 @@ class Cause(StrEnum):
     FINISHED = "finished"  # verdict: it runs at the destination
     COMMITTED = "committed"  # verdict: the destination's
     THAWED = "thawed"
+    DRAINS = "drains"  # thawed, its memory still to come
+    DRAINED = "drained"
     KILLED = "killed"
     RENOUNCED = "renounced"
     LOST = "lost"
@@ -107,6 +111,12 @@ TABLE: dict[Part, dict[Cause, Part]] = {
     },
     Part.CONSUMED: {
         Cause.THAWED: Part.RUNNING,
+        Cause.DRAINS: Part.DRAINING,
+        Cause.LOST: Part.LOST,
+        Cause.SUPERSEDED: Part.DISCARDED,
+    },
+    Part.DRAINING: {
+        Cause.DRAINED: Part.RUNNING,
         Cause.LOST: Part.LOST,
         Cause.SUPERSEDED: Part.DISCARDED,
     },
@@ -125,8 +135,8 @@ _SOURCE = frozenset({
 _TOLD: dict[Part, MoveState] = {
     Part.UNFROZEN: "unfrozen", Part.FROZEN: "frozen", Part.RESUMED: "resumed",
     Part.FINISHED: "finished", Part.REFUSED: "refused", Part.PREPARED: "prepared",
-    Part.DISCARDED: "discarded", Part.RUNNING: "running", Part.RENOUNCED: "renounced",
-    Part.LOST: "lost",
+    Part.DISCARDED: "discarded", Part.DRAINING: "draining", Part.RUNNING: "running",
+    Part.RENOUNCED: "renounced", Part.LOST: "lost",
 }
 
 
