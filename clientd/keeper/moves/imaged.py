@@ -181,18 +181,27 @@ class Imaged:
         if head.name:
             self._images.take(dump.move, os.path.join(folder, head.name))
         fd = self._images.open(dump.move, os.O_WRONLY | os.O_APPEND)
-        words = (_SHELL, "-c", parcel.PACK, "pack", folder)
         then = partial(self._packed, task, dump, fd, head, (at, wall))
-        self._errands.run(words, then, LIMIT_S, {3: fd})
+        if parcel.rest_of(folder) > parcel.LITTLE:
+            words = (_SHELL, "-c", parcel.PACK, "pack", folder)
+            self._errands.run(words, then, LIMIT_S, {3: fd})
+            return
+        try:
+            parcel.pack(fd, folder)
+        except OSError:
+            os.close(fd)
+            raise
+        then(None)
 
     def _packed(
         self, task: str, dump: _Dump, fd: int, head: Head, when: tuple[float, float],
-        outcome: Outcome,
+        outcome: Outcome | None,
     ) -> None:
+        """``outcome``: tar's, if it did it."""
         try:
             if self._dumps.get(task) is not dump:
                 return
-            if not outcome.fine:
+            if outcome is not None and not outcome.fine:
                 raise TaskError("pack", f"its snapshot could not be written: {last(outcome)}")
             size = parcel.close(fd, head)
             known, root = self._register.tasks[task], self._watch.roots[task]
@@ -257,9 +266,13 @@ class Imaged:
         folder = self._places.make(action.move, "load")
         fd = self._images.open(action.move, os.O_RDONLY)
         try:
-            head = parcel.opened(fd)
-            if head.name:
-                os.link(self._images.path(action.move), os.path.join(folder, head.name))
+            found = parcel.opened(fd)
+            if found.head.name:
+                os.link(self._images.path(action.move), os.path.join(folder, found.head.name))
+            if found.is_little:
+                found.unpack(fd, folder)
+                self._restore(action.task, guest, folder)
+                return
             guest.errand = self._errands.run(
                 (_SHELL, "-c", parcel.UNPACK, "unpack", folder),
                 partial(self._unpacked, action.task, guest, folder), LIMIT_S, {3: fd},

@@ -4,7 +4,8 @@
 
 So most of a big process is never copied on its way: the file that CRIU wrote it to becomes the
 parcel by a rename, and the parcel is where CRIU reads it from, by a link.  The rest is packed and
-unpacked by tar(1), as an errand: it may still be much, and the keeper waits for no disk.
+unpacked here when it is little, which it is for most, as to start tar(1) takes longer than all of
+it; when it is much, by tar as an errand, for the keeper waits for no disk.
 """
 
 import os
@@ -24,6 +25,8 @@ MAGIC = b"GODWITC1"
 #: What sh(1) runs, with the descriptor 3 and a folder, to pack and to unpack.
 PACK = 'cd "$1" && exec tar -cf - --format=gnu -- * >&3'
 UNPACK = 'exec tar -xf - --no-same-owner --no-same-permissions -C "$1" <&3'
+#: Bytes of the rest up to which it is little: some ms of a keeper that does nothing else meanwhile.
+LITTLE = 4 << 20
 #: What travels beside CRIU's own images.
 NOTES = "godwit.json"
 #: Files in one parcel at most; some processes have a dozen images, and few have hundreds.
@@ -77,13 +80,73 @@ def largest(folder: str) -> Head:
     return Head(name, sizes.get(name, 0))
 
 
+def rest_of(folder: str) -> int:
+    """Bytes of what is there yet, which is to go into the archive.  Raises OSError."""
+    with os.scandir(folder) as entries:
+        return sum(entry.stat().st_size for entry in entries)
+
+
+def pack(fd: int, folder: str) -> None:
+    """As PACK, here and now.  Raises OSError."""
+    blocks = []
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as file:
+            data = file.read()
+        blocks += [_header(name.encode(), len(data)), data, bytes(-len(data) % _BLOCK)]
+    left = memoryview(b"".join((*blocks, bytes(2 * _BLOCK))))
+    while left:
+        left = left[os.write(fd, left):]
+
+
+def _header(name: bytes, size: int) -> bytes:
+    """Of a regular file, for root alone, as tar(5) has it: the GNU format."""
+    header = bytearray(_BLOCK)
+    for at, field in (
+        (0, name), (100, b"0000600\0"), (108, b"0000000\0"), (116, b"0000000\0"),
+        (124, b"%011o\0" % size), (136, b"%011o\0" % 0), (148, b" " * 8), (156, b"0"),
+        (257, b"ustar  \0"),
+    ):
+        header[at:at + len(field)] = field
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
 def close(fd: int, head: Head) -> int:
     """Ends a parcel, open for appending; its size.  Raises OSError."""
     os.write(fd, TRAILER.pack(MAGIC, head.size, head.name.encode()))
     return os.fstat(fd).st_size
 
 
-def opened(fd: int) -> Head:
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file in the archive: where its bytes are in the parcel, and how many."""
+
+    name: bytes
+    at: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One that was checked."""
+
+    head: Head
+    members: tuple[Member, ...]
+
+    @property
+    def is_little(self) -> bool:
+        return sum(member.size for member in self.members) <= LITTLE
+
+    def unpack(self, fd: int, folder: str) -> None:
+        """As UNPACK, here and now.  Raises OSError."""
+        for member in self.members:
+            path = os.path.join(folder, os.fsdecode(member.name))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with open(os.open(path, flags, 0o600), "wb", buffering=0) as file:
+                file.write(os.pread(fd, member.size, member.at))
+
+
+def opened(fd: int) -> Parcel:
     """What a parcel says of itself, having been checked; ``fd`` stands at its archive.
 
     Raises OSError; TaskError for what is none, or what has names that could lead anywhere.
@@ -96,17 +159,17 @@ def opened(fd: int) -> Head:
     name = padded.rstrip(b"\0").decode("ascii", "replace")
     if magic != MAGIC or size > end or (bool(name) and not _MEMORY.fullmatch(name)):
         raise damaged("it is no snapshot of processes")
-    seen = set()
+    found: dict[bytes, Member] = {}
     for member in members(fd, size, end):
-        if member in seen or member == name.encode():
-            raise damaged(f"two files {member!r}")
-        seen.add(member)
+        if member.name in found or member.name == name.encode():
+            raise damaged(f"two files {member.name!r}")
+        found[member.name] = member
     os.lseek(fd, size, os.SEEK_SET)
-    return Head(name, size)
+    return Parcel(Head(name, size), tuple(found.values()))
 
 
-def members(fd: int, at: int, end: int) -> Iterator[bytes]:
-    """Names in the archive between two offsets: of regular files alone, in no folder.
+def members(fd: int, at: int, end: int) -> Iterator[Member]:
+    """What is in the archive between two offsets: regular files alone, in no folder.
 
     Raises TaskError for anything else.
     """
@@ -121,7 +184,9 @@ def members(fd: int, at: int, end: int) -> Iterator[bytes]:
             raise damaged(f"{name!r} is no name for an image")
         if header[345:500].strip(b"\0"):  # a prefix of the name, in other formats than GNU's
             raise damaged("its archive is of another format")
-        yield name
+        if at + _BLOCK + size > end:
+            raise damaged("its archive is cut")
+        yield Member(name, at + _BLOCK, size)
         at += _BLOCK + -(-size // _BLOCK) * _BLOCK
     raise damaged(f"it has over {MOST} files")
 
