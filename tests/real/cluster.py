@@ -264,7 +264,7 @@ class Cluster:
             [
                 *self.python, "clientd", "--name", name, "--master", self.address,
                 "--token-file", self.token_file(),
-                "--state", str(self.top / name), "--logs", self.logs, *self._options, *options,
+                "--state", self._folder(name), "--logs", self.logs, *self._options, *options,
             ],
             self.top / f"{name}.err", self.environment(),
         )
@@ -291,6 +291,10 @@ class Cluster:
             eventually(code.exists, f"the code of {name}")
             copy.write_text(code.read_text())
         return str(copy)
+
+    def _folder(self, name: str) -> str:
+        """A node's state folder, as the node calls it."""
+        return str(self.top / name)
 
     def agent(self, name: str) -> int:
         """The pid of a node's agent, once it has one."""

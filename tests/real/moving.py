@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+import pytest
 
 from godwit.wire import operations as op
 from masterd.commands import asjson
@@ -11,6 +13,8 @@ from tests.real.cluster import Cluster, eventually
 
 #: Seconds between two numbers.
 PAUSE = "0.002"
+#: Counts as long as it is let, with a child for each number.
+COUNTER = ("sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.005; done")
 
 
 class Moving(Cluster):
@@ -90,3 +94,37 @@ class Moving(Cluster):
         )
         counted = self.numbers(node, task)
         assert counted == list(range(len(counted)))
+
+
+class MovingProcesses(Moving):
+    """Nodes that have found their CRIU, and programs that know nothing of godwit."""
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            self.wait_criu(*self._names)
+        except BaseException:
+            self._end_all()
+            raise
+        return self
+
+    def wait_criu(self, *names: str) -> None:
+        """Until these nodes know.  Skips, loudly, where there is no CRIU that works."""
+        def found() -> list[str | None]:
+            """Of each: why there is none; empty where there is one, None while it looks."""
+            nodes = self.json("list", "--json")["nodes"]
+            return [
+                "" if any(word.startswith("criu=") for word in n["can"])
+                else n["lacks"].get("criu") for n in nodes if n["name"] in names
+            ]
+
+        eventually(lambda: None not in found(), "CRIU was looked for")
+        for why in found():
+            if why:
+                pytest.skip(f"no CRIU that works here: {why}")
+
+    def counter(self, node: str, *argv: str) -> str:
+        """The id of a task that writes 0, 1, 2, ... and has begun to."""
+        task = str(self.launch(node, "--", *(argv or COUNTER))["task"])
+        eventually(lambda: len(self.numbers(node, task)) > 3, f"{task} counts")
+        return task

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,87 +16,19 @@ from clientd.keeper.records import told_by
 from clientd.keeper.watch import Root
 from tests.real.cluster import Cluster, eventually
 from tests.real.nursery import Nursery
+from tests.real.specimens import PROGRAMS, compiled
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="CRIU needs root"),
 ]
 
-#: Each counts, a line for each number, for as long as it is let; SIGTERM ends it with 7.
-PROGRAMS = {
-    "sh pipeline": (
-        "bash", "-c",
-        "trap 'exit 7' TERM\n"
-        "i=0; while :; do echo $i; i=$((i+1)); sleep 0.005; done | grep --line-buffered '' "
-        "| sed -u 's/^//' &\n"
-        "while :; do wait; done",
-    ),
-    "python": (
-        sys.executable, "-I", "-S", "-c",
-        "import itertools, os, signal, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: os._exit(7))\n"
-        "for n in itertools.count():\n"
-        "    print(n, flush=True)\n"
-        "    time.sleep(0.005)\n",
-    ),
-    "perl": (
-        "perl", "-e",
-        "$| = 1; $SIG{TERM} = sub { exit 7 }; "
-        "for ($n = 0;; $n++) { print \"$n\\n\"; select(undef, undef, undef, 0.005) }",
-    ),
-    "C with threads": ("threads",),
-    "handler": (
-        "sh", "-c",
-        "trap 'n=$((n+1)); [ $n = 2 ] && exit 7; kill -TERM $$' TERM; n=0; i=0\n"
-        "while :; do echo $i; i=$((i+1)); sleep 0.005; done",
-    ),
-}
-#: Four threads, one of which writes what another counts, and 100 MB that are checked at the end.
-THREADS = r"""
-#include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-#define SIZE (100u << 20)
-static volatile long turns[3];
-static void *spin(void *turn) { for (;;) { ++*(volatile long *)turn; usleep(1000); } }
-int main(void) {
-    unsigned char *heap = malloc(SIZE);
-    for (size_t i = 0; i < SIZE; i += 64) heap[i] = i * 2654435761u >> 13;
-    sigset_t term;
-    sigemptyset(&term);
-    sigaddset(&term, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &term, NULL);
-    pthread_t threads[3];
-    for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, spin, (void *)&turns[i]);
-    struct timespec pause = {0, 5000000};
-    for (long n = 0;; n++) {
-        printf("%ld\n", n);
-        fflush(stdout);
-        if (sigtimedwait(&term, NULL, &pause) != SIGTERM) continue;
-        for (int i = 0; i < 3; i++) {
-            long before = turns[i];
-            for (int j = 0; turns[i] == before; j++) { if (j == 2000) return 8; usleep(1000); }
-        }
-        for (size_t i = 0; i < SIZE; i += 64)
-            if (heap[i] != (unsigned char)(i * 2654435761u >> 13)) return 9;
-        return 7;
-    }
-}
-"""
-
 
 @pytest.fixture(scope="module")
 def threads(tmp_path_factory: pytest.TempPathFactory) -> str:
     if not shutil.which("gcc"):
         pytest.skip("no gcc to compile the program with")
-    folder = tmp_path_factory.mktemp("threads")
-    (folder / "threads.c").write_text(THREADS)
-    subprocess.run(
-        ["gcc", "-O1", "-pthread", "-o", "threads", "threads.c"], cwd=folder, check=True
-    )
-    return str(folder / "threads")
+    return compiled(tmp_path_factory.mktemp("threads"))
 
 
 @pytest.fixture
@@ -162,13 +93,14 @@ def moved(nursery: Nursery, root: Root, images: Path, old: Path, log: Path) -> R
     return restored
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", [*PROGRAMS, "C with threads"])
 def test_a_program_goes_on_where_it_was(
     nursery: Nursery, tmp_path: Path, name: str, request: pytest.FixtureRequest
 ) -> None:
-    program = PROGRAMS[name]
-    if program == ("threads",):
-        program = (request.getfixturevalue("threads"),)
+    if name == "C with threads":
+        program: tuple[str, ...] = (request.getfixturevalue("threads"), "100")
+    else:
+        program = PROGRAMS[name]
     root = counting(nursery, "a", *program)
     logs = [nursery.log("a"), tmp_path / "log1", tmp_path / "log2"]
     for hop in (1, 2):

@@ -103,8 +103,8 @@ class Mover:
     def _note(self, note: do.Note) -> bool:
         """False: nothing that follows is to be done."""
         record = note.record
-        failpoint.hit(f"move.{record.part.value}.before")
         try:
+            failpoint.hit(f"move.{record.part.value}.before")
             self._register.record(record, note.durable, record.task)
         except OSError as err:
             self._register.log(

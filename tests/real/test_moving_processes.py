@@ -1,0 +1,242 @@
+"""Programs that know nothing of godwit move between real nodes: one log, one life, a true end."""
+
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clientd.keeper import processes
+from clientd.keeper.apart import init_of
+from clientd.keeper.criu import inside, tree
+from tests.real.cluster import descendants, eventually
+from tests.real.hosts import Hosts, hosts_here
+from tests.real.moving import MovingProcesses
+from tests.real.specimens import PROGRAMS, compiled
+from tests.real.test_moving import PHASES, WHEN, WRITES
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="CRIU needs root"),
+]
+__all__ = ["hosts_here"]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MovingProcesses]:
+    with MovingProcesses(tmp_path_factory.mktemp("pair")) as cluster:
+        yield cluster
+
+
+def pids_inside(cluster: MovingProcesses, task: str) -> set[int]:
+    return {inside(pid) for pid in tree(init_of(int(cluster.shown(task)["pid"])))}
+
+
+def ends_with_7(cluster: MovingProcesses, task: str) -> None:
+    """By SIGTERM, which it handles; and its log has each number once."""
+    node = str(cluster.shown(task)["node"])
+    assert cluster.godwit("signal", task, "TERM").returncode == 0
+    assert cluster.godwit("wait", "--timeout", "60", task).returncode == 7
+    # A shell says there, too, that its child was terminated.
+    told = cluster.log_of(node, task).read_text().split()
+    counted = [int(word) for word in told if word.isdigit()]
+    assert counted == list(range(len(counted)))
+
+
+def test_programs_of_all_sorts_move_away_back_home_and_away_again(
+    pair: MovingProcesses, tmp_path: Path
+) -> None:
+    programs = dict(PROGRAMS)
+    if shutil.which("gcc"):
+        programs["C with threads"] = (compiled(tmp_path), "32")
+    tasks = {name: pair.counter("node1", *argv) for name, argv in programs.items()}
+    stays = {name: pids_inside(pair, tasks[name]) for name in ("python", "perl")}
+    for target, where in (("node2", "node2"), ("home", "node1"), ("node2", "node2")):
+        moves = pair.json("move", "--json", *tasks.values(), target)["moves"]
+        assert [move["result"] for move in moves] == ["done"] * len(tasks), moves
+        for task in tasks.values():
+            pair.goes_on(where, task)
+    assert {name: pids_inside(pair, tasks[name]) for name in stays} == stays
+    for task in tasks.values():
+        ends_with_7(pair, task)
+
+
+def test_a_task_arrives_after_ten_hops_with_its_flight_report(pair: MovingProcesses) -> None:
+    task = pair.counter("node1", *PROGRAMS["perl"])
+    for hop in range(10):
+        report = pair.move(task, ("node2", "node1")[hop % 2])
+        assert report["kind"] == "shell"
+        assert report["blackout_ms"] > 0 < report["bytes"]
+        assert set(report["phases_ms"]) == PHASES
+        assert report["phases_ms"]["restore"] > 0 < report["phases_ms"]["snapshot"]
+    assert pair.shown(task)["home"] == "node1"
+    ends_with_7(pair, task)
+    assert not pair.log_of("node2", task).exists()
+
+
+def test_a_signal_ends_it_where_it_went_and_that_is_its_status(pair: MovingProcesses) -> None:
+    task = pair.counter("node1", *PROGRAMS["perl"])
+    pair.move(task, "node2")
+    assert pair.godwit("kill", task).returncode == 0
+    assert pair.godwit("wait", "--timeout", "60", task).returncode == 128 + signal.SIGINT
+    assert pair.shown(task)["signal"] == "SIGINT"
+    assert pair.numbers("node2", task)
+
+
+def test_what_it_found_open_and_what_it_computed_are_as_they_were(
+    pair: MovingProcesses, tmp_path: Path
+) -> None:
+    """find(1) with children in a tree of files: it tells what it tells without a move."""
+    top = tmp_path / "tree"
+    for number in range(600):
+        folder = top / f"d{number % 20}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"f{number}").touch()
+    words = ("find", str(top), "-type", "f", "-exec", "sleep", "0.005", ";", "-print")
+    task = str(pair.launch("node1", "--", *words)["task"])
+    for target in ("node2", "node1"):
+        pair.move(task, target)
+    assert pair.godwit("wait", "--timeout", "90", task).returncode == 0
+    told = pair.log_of(str(pair.shown(task)["node"]), task).read_text().splitlines()
+    assert sorted(told) == sorted(str(path) for path in top.glob("*/*"))
+
+
+PEER = """
+import itertools, socket, sys, time
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+for n in itertools.count():
+    print(n, flush=True)
+    time.sleep(0.005)
+"""
+
+
+def test_what_criu_refuses_goes_on_where_it_was_and_the_reason_is_told(
+    pair: MovingProcesses, tmp_path: Path
+) -> None:
+    """The verdict can only say "if": the other end of the connection is no process of its own."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        words = (sys.executable, "-I", "-S", "-c", PEER, str(tmp_path / "s"))
+        task = pair.counter("node1", *words)
+        link, _ = listener.accept()
+        with link:
+            refused = pair.godwit("move", task, "node2")
+            assert refused.returncode == 1
+            assert "stays on node1" in refused.stderr
+            assert "socket" in refused.stderr
+            pair.goes_on("node1", task)
+            eventually(lambda: not pair.log_of("node2", task).exists(), "node2 dropped its log")
+    assert pair.godwit("sKill", task).returncode == 0
+
+
+def test_what_the_verdict_forbids_is_refused_in_its_words(pair: MovingProcesses) -> None:
+    task = str(pair.launch("--plain", "node1", "--", *PROGRAMS["perl"])["task"])
+    verdict = pair.godwit("why", "--json", task, "node2")
+    assert verdict.returncode == 1
+    refused = pair.godwit("move", task, "node2")
+    assert refused.returncode == 1
+    assert "it has no pid namespace of its own" in verdict.stdout
+    assert "it has no pid namespace of its own" in refused.stderr
+    pair.goes_on("node1", task)
+    assert pair.godwit("sKill", task).returncode == 0
+
+
+def test_sigcont_does_not_let_a_frozen_copy_run(tmp_path: Path) -> None:
+    """The destination stands still before it votes: meanwhile the source's copy is poked at."""
+    with MovingProcesses(tmp_path) as cluster:
+        task = cluster.counter("node1", *PROGRAMS["sh pipeline"])
+        init = init_of(int(cluster.shown(task)["pid"]))
+        cluster.kill_node("node2")
+        cluster.failpoint = "move.prepared.before:stop"
+        cluster.restart_node("node2")
+        cluster.failpoint = ""
+        mover = cluster.begin("move", task, "node2")
+        keeper = cluster.nodes["node2"]
+
+        def stands_still() -> bool:
+            found = processes.look(keeper.pid)
+            return found is not None and found.state == "T"
+
+        eventually(stands_still, "node2's keeper stands still")
+        size = cluster.log_of("node1", task).stat().st_size
+        for pid in tree(init):
+            os.kill(pid, signal.SIGCONT)
+        # Whoever runs shows it here: each has had its signal.
+        ticks = [cpu_time(pid) for pid in tree(init)]
+        assert cluster.godwit("on", "node1", "--", "sleep", "0.3").returncode == 0
+        assert [cpu_time(pid) for pid in tree(init)] == ticks
+        assert cluster.log_of("node1", task).stat().st_size == size
+        keeper.send(signal.SIGCONT)
+        mover.communicate(timeout=60)
+        where = cluster.settle(task)
+        cluster.goes_on(where, task)
+        ends_with_7(cluster, task)
+
+
+def cpu_time(pid: int) -> str:
+    """What it has run, in ns."""
+    return Path(f"/proc/{pid}/schedstat").read_text().split()[0]
+
+
+def test_a_move_that_fails_before_the_commit_resumes_at_the_source(tmp_path: Path) -> None:
+    """The destination has restored the copy, and cannot put its vote on record."""
+    with MovingProcesses(tmp_path) as cluster:
+        task = cluster.counter("node1", *PROGRAMS["sh pipeline"])
+        pid = cluster.shown(task)["pid"]
+        cluster.kill_node("node2")
+        cluster.failpoint = "move.prepared.before:errno:ENOSPC"
+        cluster.restart_node("node2")
+        cluster.failpoint = ""
+        keeper = cluster.nodes["node2"].pid
+        failed = cluster.godwit("move", task, "node2")
+        assert failed.returncode == 1
+        assert "stays on node1" in failed.stderr
+        assert cluster.settle(task) == "node1"
+        cluster.goes_on("node1", task)
+        assert cluster.shown(task)["pid"] == pid
+        eventually(
+            lambda: not any(map(criu_is_init, descendants(keeper))), "nothing is left at node2"
+        )
+        assert not cluster.log_of("node2", task).exists()
+        ends_with_7(cluster, task)
+
+
+def criu_is_init(pid: int) -> bool:
+    return inside(pid) == 1
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("side", WRITES)
+def test_a_keeper_killed_at_any_write_of_a_move_leaves_one_copy(
+    tmp_path: Path, side: str
+) -> None:
+    with MovingProcesses(tmp_path) as cluster:
+        for name in [f"move.{part.value}.{when}" for part in WRITES[side] for when in WHEN]:
+            task = cluster.counter("node1")
+            cluster.kill_node(side)
+            cluster.failpoint = f"{name}:kill"
+            cluster.restart_node(side)
+            cluster.failpoint = ""
+            cluster.wait_criu(side)
+            mover = cluster.begin("move", task, "node2")
+            daemon = cluster.nodes[side]
+            eventually(lambda daemon=daemon: daemon.ended, f"death at {name}")  # type: ignore[misc]
+            cluster.restart_node(side)
+            mover.communicate(timeout=60)
+            cluster.goes_on(cluster.settle(task), task)
+            assert cluster.godwit("sKill", task).returncode == 0
+
+
+# ---- on hosts of their own ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def hosts() -> Iterator[Hosts]:
+    with Hosts("master", "node1", "node2") as hosts:
+        yield hosts
