@@ -1,8 +1,9 @@
 """CRIU: freezes a task and all of its processes into files, and makes them again: criu(8).
 
-It runs as an errand of the keeper's.  Its command line serves as well as its RPC (``criu swrk``):
-both start a process, which is what takes time (some 17 ms of loading), and both tell the reason
-of a failure in the log file alone.
+It runs as an errand of the keeper's.  Its command line serves as well as its RPC: both start a
+process, which is what takes time (some 17 ms of loading), and both tell the reason of a failure in
+the log file alone.  But a process that takes its orders by RPC can be started before there is one
+(``Waiting``, clientd/keeper/swrk.py): that is how copies are restored where CRIU can do it.
 
 Facts: after ``dump --leave-stopped`` and ``restore --leave-stopped`` every process is stopped as
 by SIGSTOP, and SIGCONT lets it go on.  ``--restore-sibling`` makes what is restored a child of
@@ -16,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from clientd.keeper import processes, stats
+from clientd.keeper import processes, stats, swrk
 from clientd.keeper.apart import program_of
 from clientd.keeper.complaints import Complaint, complaint
 from clientd.keeper.errands import Errands, Outcome
@@ -60,9 +61,10 @@ class Restored:
 class Criu:
     """A CRIU that works here."""
 
-    def __init__(self, path: str, errands: Errands):
+    def __init__(self, path: str, errands: Errands, version: str = ""):
         self.path = path
         self._errands = errands
+        self._can_wait = swrk.can(version)
 
     def dump(
         self, init: int, images: str, done: Callable[[Dumped], None], *,
@@ -121,17 +123,73 @@ class Criu:
         ]
         for number, (path, _) in given.items():
             words += ["--inherit-fd", f"fd[{number}]:{path.lstrip('/')}"]
-        return self._errands.run(
-            words, partial(_restored, images, done, limit_s), limit_s,
-            {number: fd for number, (_, fd) in given.items()},
-        )
+
+        def ended(outcome: Outcome) -> None:
+            _tell_restored(images, done, limit_s, _pid(images), outcome)
+
+        descriptors = {number: fd for number, (_, fd) in given.items()}
+        return self._errands.run(words, ended, limit_s, descriptors)
 
 
-def _restored(
-    images: str, done: Callable[[Restored], None], limit_s: float, outcome: Outcome
+    def wait(self, log: int, before: tuple[str, ...]) -> "Waiting | None":
+        """One that restores as soon as it is asked, or None where CRIU cannot be had so.
+
+        ``log``: our descriptor that takes the place of the task's log.  Raises OSError.
+        """
+        return Waiting(self.path, self._errands, log, before) if self._can_wait else None
+
+
+class Waiting:
+    """A CRIU that has been started, and waits to be told what to restore."""
+
+    def __init__(self, path: str, errands: Errands, log: int, before: tuple[str, ...]):
+        self._errands = errands
+        self._line = line = swrk.Line()
+        self._then: Callable[[int, Outcome], None] | None = None
+        self._is_there = True
+        self._folder = -1
+        try:
+            self.pid = errands.run(
+                (*before, path, "swrk", str(swrk.SOCKET)), self._ended, swrk.PATIENCE_S,
+                {swrk.SOCKET: line.theirs.fileno(), swrk.LOG: log},
+            )
+        finally:
+            line.started()
+
+    def restore(
+        self, images: str, log: str, done: Callable[[Restored], None], limit_s: float = LIMIT_S
+    ) -> bool:
+        """As Criu.restore does; ``log``: its path as the task had it.  False: it is gone."""
+        try:
+            if not self._is_there:
+                return False
+            self._folder = os.open(images, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._line.ask(swrk.request(self._folder, log, _LOG))
+        except OSError:
+            return False
+        self._then = partial(_tell_restored, images, done, limit_s)
+        self._errands.extend(self.pid, limit_s)
+        return True
+
+    def end(self) -> None:
+        """It is not wanted any more; a restore that is under way fails."""
+        self._errands.end(self.pid)
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._is_there = False
+        answer = self._line.answer()
+        self._line.close()
+        if self._folder >= 0:
+            os.close(self._folder)
+        if self._then is not None:
+            self._then(swrk.restored(answer), outcome)
+
+
+def _tell_restored(
+    images: str, done: Callable[[Restored], None], limit_s: float, init: int, outcome: Outcome
 ) -> None:
+    """``init``: what it said to have restored; 0 when it said nothing."""
     failed = _failed(outcome, images, limit_s)
-    init = _pid(images)
     if failed:
         if init:
             end(init)

@@ -75,6 +75,11 @@ class Errands:
             errand.late = True
             _kill(pid)
 
+    def extend(self, pid: int, limit_s: float) -> None:
+        """It has so many seconds from now on, and not what was said first."""
+        if pid in self._under_way:
+            self._loop.alarm(f"errand of {pid}", limit_s, partial(self.end, pid))
+
     def _reap(self, pid: int) -> None:
         errand = self._under_way.get(pid)
         if errand is None:

@@ -117,7 +117,7 @@ class Keeper:
         """What came of it; the agent hears of it, now or with the rest."""
         can, lacks = self._facts.can, dict(self._facts.lacks)
         if found.path:
-            self.criu = Criu(found.path, self._errands)
+            self.criu = Criu(found.path, self._errands, found.version)
             self._tasks.mover.use_criu(self.criu)
             can = (*can, f"criu={found.version}")
             if reason := without_lazy(found):

@@ -67,7 +67,7 @@ class Nursery:
         Probing(self.errands, str(self.top / "criu.json"), came.append).start()
         self.till(lambda: bool(came), "an answer of criu's")
         if came[0].path:
-            self._criu = Criu(came[0].path, self.errands)
+            self._criu = Criu(came[0].path, self.errands, came[0].version)
         return came[0]
 
     def start(self, task: str, *argv: str) -> Root:

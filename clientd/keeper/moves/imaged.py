@@ -19,7 +19,7 @@ from functools import partial
 
 from clientd.keeper import criu, stats
 from clientd.keeper.births import Births
-from clientd.keeper.criu import Criu, Dumped, Restored
+from clientd.keeper.criu import Criu, Dumped, Restored, Waiting
 from clientd.keeper.errands import Outcome
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves import lazily, parcel
@@ -66,6 +66,8 @@ class _Guest:
     """A copy that has not run here."""
 
     move: str
+    #: What is to restore it, where it could be started beforehand.
+    waiting: Waiting | None = None
     #: The errand that is under way for it.
     errand: int = 0
     init: int = 0
@@ -249,15 +251,30 @@ class Imaged:
     # ---- the destination -------------------------------------------------------------------
 
     def birth(self, action: do.Birth) -> None:
-        """There is nothing to be prepared but the log and a cgroup."""
-        self._need_criu()
-        task = action.task.id
+        """Its log, its cgroup, and a CRIU that waits for its images."""
+        found, task = self._need_criu(), action.task.id
         folder = self._births.folder(action.task.spec)
         if not os.path.isdir(folder):
             raise TaskError("cwd", f"its working directory {os.fsdecode(folder)} is not there")
-        os.close(self._births.guest_log(task, action.fresh))
-        self._guests[task] = _Guest(action.move)
+        log = self._births.guest_log(task, action.fresh)
+        try:
+            waiting = found.wait(log, self._inside(task))
+        finally:
+            os.close(log)
+        guest = self._guests[task] = _Guest(action.move, waiting)
+        guest.errand = waiting.pid if waiting else 0
         self._hear(do.Warm(action.move, self._births.log_path(task)))
+
+    def _inside(self, task: str) -> tuple[str, ...]:
+        """What executes CRIU in the cgroup of the task, which is made.  Raises OSError,
+        TaskError."""
+        cgroup = self._containment.room(task)
+        if cgroup < 0:
+            raise TaskError("containment", "this node has no cgroups to fence a copy with")
+        try:
+            return (*_INSIDE, os.readlink(f"/proc/self/fd/{cgroup}"))
+        finally:
+            os.close(cgroup)
 
     def load(self, action: do.LoadCopy, record: Moved) -> None:
         self._need_criu()
@@ -308,16 +325,17 @@ class Imaged:
         """Raises OSError, TaskError."""
         notes = Notes.read(folder)
         notes.write(self._places.make(guest.move))
-        cgroup = self._containment.room(task)
-        if cgroup < 0:
-            raise TaskError("containment", "this node has no cgroups to fence a copy with")
-        inside = os.readlink(f"/proc/self/fd/{cgroup}")
-        os.close(cgroup)
+        then = partial(self._restored, task, guest)
+        if guest.waiting and guest.lazy:
+            guest.waiting.end()
+        elif guest.waiting and guest.waiting.restore(folder, notes.log, then):
+            guest.errand = guest.waiting.pid
+            return
         log = self._births.guest_log(task, fresh=False)
         try:
             guest.errand = self._need_criu().restore(
-                folder, partial(self._restored, task, guest), files={notes.log: log},
-                before=(*_INSIDE, inside), options=("--lazy-pages",) if guest.lazy else (),
+                folder, then, files={notes.log: log}, before=self._inside(task),
+                options=("--lazy-pages",) if guest.lazy else (),
             )
         finally:
             os.close(log)
