@@ -3,8 +3,8 @@
     benchmarks/move_process.py [--rounds N] [--big-rounds N] [--mib N] [--bare-rounds N]
                                                 (default: 31 rounds, 3 of 1024 MiB, 11 by hand)
 
-Needs root, a CRIU (bin/get-criu) and namespaces (tests/real/hosts.py).  A master and two nodes, each
-on a host of its own, move a small Python program, and one with a big heap, that write the time
+Needs root, a CRIU (bin/get-criu) and namespaces (tests/real/hosts.py).  A master and two nodes,
+each on a host of its own, move a small Python program, and one with a big heap, that write the time
 once a millisecond; and, in the same run, benchmarks/criu_bare.py moves the same program by hand.
 Prints, in ms: blackout, the largest gap between two of the program's own ticks around each move;
 the phases of its flight report; and how the two compare.  The heap's digest is checked at the end.
@@ -42,7 +42,8 @@ def ticks(log: Path) -> list[int]:
 
 def fly(cluster: MovingHosts, script: Path, mib: int, count: int) -> list[dict[str, Any]]:
     """Reports of moves there and back, with the blackout that the program's ticks show."""
-    task = str(cluster.launch("node1", "--", sys.executable, "-I", "-S", str(script), str(mib))["task"])
+    words = ("node1", "--", sys.executable, "-I", "-S", str(script), str(mib))
+    task = str(cluster.launch(*words)["task"])
     eventually(lambda: len(ticks(cluster.log_of("node1", task))) > 100, "ticks", 120)
     flights = []
     for number in range(count):

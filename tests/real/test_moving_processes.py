@@ -1,9 +1,12 @@
 """Programs that know nothing of godwit move between real nodes: one log, one life, a true end."""
 
+import gzip
 import os
+import random
 import shutil
 import signal
 import socket
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +19,9 @@ from clientd.keeper.criu import inside, tree
 from tests.real.cluster import descendants, eventually
 from tests.real.hosts import Hosts, hosts_here
 from tests.real.moving import MovingProcesses
-from tests.real.specimens import PROGRAMS, compiled
-from tests.real.test_moving import PHASES, WHEN, WRITES
+from tests.real.moving_hosts import MovingHosts
+from tests.real.specimens import PROGRAMS, SQLITE, compiled
+from tests.real.test_moving import PHASES, WHEN
 
 pytestmark = [
     pytest.mark.root,
@@ -211,19 +215,23 @@ def criu_is_init(pid: int) -> bool:
     return inside(pid) == 1
 
 
+#: Durable writes of a move that is done, by the side whose keeper does them: what is on the way of
+#: every move is walked in whole by test_moving.py.
+WRITES = {"node1": ("freezing", "frozen", "finishing"), "node2": ("prepared", "consumed")}
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("side", WRITES)
 def test_a_keeper_killed_at_any_write_of_a_move_leaves_one_copy(
     tmp_path: Path, side: str
 ) -> None:
     with MovingProcesses(tmp_path) as cluster:
-        for name in [f"move.{part.value}.{when}" for part in WRITES[side] for when in WHEN]:
+        for name in [f"move.{part}.{when}" for part in WRITES[side] for when in WHEN]:
             task = cluster.counter("node1")
             cluster.kill_node(side)
             cluster.failpoint = f"{name}:kill"
             cluster.restart_node(side)
             cluster.failpoint = ""
-            cluster.wait_criu(side)
             mover = cluster.begin("move", task, "node2")
             daemon = cluster.nodes[side]
             eventually(lambda daemon=daemon: daemon.ended, f"death at {name}")  # type: ignore[misc]
@@ -236,7 +244,62 @@ def test_a_keeper_killed_at_any_write_of_a_move_leaves_one_copy(
 # ---- on hosts of their own ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def hosts() -> Iterator[Hosts]:
-    with Hosts("master", "node1", "node2") as hosts:
-        yield hosts
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory, hosts_here: None) -> Iterator[MovingHosts]:
+    with (
+        Hosts("master", "node1", "node2") as hosts,
+        MovingHosts(tmp_path_factory.mktemp("apart"), hosts) as cluster,
+    ):
+        yield cluster
+
+
+def test_a_database_that_is_written_travels_with_its_task(apart: MovingHosts) -> None:
+    task = apart.counter("node1", *SQLITE)
+    for target in ("node2", "node1", "node2"):
+        apart.move(task, target)
+        apart.goes_on(target, task)
+    ends_with_7(apart, task)
+    told = apart.numbers("node2", task)
+    with sqlite3.connect(apart.files("node2") / "rows.db") as rows:
+        assert rows.execute("pragma integrity_check").fetchone() == ("ok",)
+        kept = [n for n, in rows.execute("select n from rows order by n")]
+        assert {len(text) for text, in rows.execute("select text from rows")} == {500}
+    rows.close()
+    assert kept == told, "no row was lost"
+
+
+def test_gzip_goes_on_in_files_that_came_along(apart: MovingHosts) -> None:
+    source = apart.files("node1") / "in"
+    # Of two letters by chance: what takes gzip the longest, some seconds for each MiB.
+    letters = bytes(b"ab"[i & 1] for i in range(256))
+    source.write_bytes(random.Random(1).randbytes(1 << 19).translate(letters))
+    task = str(apart.launch("--shell", "node1", "exec gzip -9 < in > out")["task"])
+    for target in ("node2", "node1", "node2"):
+        apart.move(task, target)
+    assert apart.godwit("wait", "--timeout", "90", task).returncode == 0
+    packed = apart.files("node2") / "out"
+    assert gzip.decompress(packed.read_bytes()) == source.read_bytes()
+    left = (apart.files("node1") / "out").stat().st_size
+    assert left < packed.stat().st_size, "it moved on its way"
+
+
+def test_a_file_elsewhere_has_to_be_the_same_there(apart: MovingHosts, tmp_path: Path) -> None:
+    """Below /run each host has its own; below the test's folder both have the same."""
+    both = tmp_path / "both"
+    both.write_text("shared")
+    program = f"exec 5<{both} 6</run/mine; " + PROGRAMS["handler"][2]
+    for host in ("node1", "node2"):
+        apart.hosts[host].run("sh", "-c", "echo same > /run/mine")
+    apart.hosts["node2"].run("rm", "/run/mine")
+    task = apart.counter("node1", "sh", "-c", program)
+    refused = apart.godwit("move", task, "node2")
+    assert refused.returncode == 1
+    assert "/run/mine is not on node2" in refused.stderr
+    apart.hosts["node2"].run("sh", "-c", "echo another > /run/mine")
+    refused = apart.godwit("move", task, "node2")
+    assert "/run/mine is another on node2" in refused.stderr
+    apart.goes_on("node1", task)
+    apart.hosts["node2"].run("sh", "-c", "echo same > /run/mine")
+    apart.move(task, "node2")
+    apart.goes_on("node2", task)
+    assert apart.godwit("sKill", task).returncode == 0
