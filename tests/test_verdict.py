@@ -128,6 +128,20 @@ def test_what_forbids_comes_before_what_is_a_condition() -> None:
     assert (verdict.verdict, codes(verdict)) == ("no", ["device", "pipe"])
 
 
+@pytest.mark.parametrize(("file", "there", "verdict"), [
+    (OpenFile(b"/etc/conf", 9, 1, 2, locked=True), with_(b"/etc/conf", Seen(9, "", 1, 2)), "no"),
+    (OpenFile(b"/etc/conf", 9, locked=True), replace(THERE, shared=(b"/etc",)), "no"),
+    (OpenFile(b"/etc/conf", 9, 1, 2, locked=True), THERE, "yes"),  # each node has its own
+    (OpenFile(b"/work/x", 9, carried=True, locked=True), THERE, "yes"),
+])
+def test_a_lock_on_a_shared_file_is_held_by_the_frozen_copy(
+    file: OpenFile, there: Place, verdict: str
+) -> None:
+    found = judge(replace(TASK, files=(file,)), HERE, there)
+    assert found.verdict == verdict
+    assert codes(found) == (["file-lock"] if verdict == "no" else [])
+
+
 def test_a_file_on_a_shared_file_system_is_the_same_file() -> None:
     assert judge(TASK, HERE, with_(b"/etc/conf", Seen(10, "", 1, 2))).verdict == "yes"
 

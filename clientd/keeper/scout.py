@@ -63,7 +63,10 @@ def answer(question: Question) -> Traits | Place:
     seen = traits.read(question.root)
     if question.program:
         seen = _of_python(question, seen)
-    return _bounded(replace(seen, files=tuple(_carried(question, seen.files))))
+    files = tuple(_carried(question, seen.files))
+    along = {file.path for file in files if file.carried}
+    binaries = tuple(binary for binary in seen.binaries if binary.path not in along)
+    return _bounded(replace(seen, files=files, binaries=binaries))
 
 
 def _carried(question: OfTask, files: tuple[OpenFile, ...]) -> Iterator[OpenFile]:

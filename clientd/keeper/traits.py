@@ -113,6 +113,17 @@ def _mappings(pid: int) -> Iterator[bytes]:
                 yield fields[5]
 
 
+def written_by_mapping(pid: int) -> set[bytes]:
+    """Files that it has mapped shared, and may write to so: proc_pid_maps(5)."""
+    found = set()
+    with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
+        for line in file:
+            fields = line.rstrip(b"\n").split(None, 5)
+            if len(fields) == 6 and fields[1][1:2] == b"w" and fields[1][3:4] == b"s":
+                found.add(fields[5])
+    return found
+
+
 def _binaries(pids: Iterable[int]) -> Iterator[Binary]:
     paths = {path for pid in pids for path in _mappings(pid) if path.startswith(b"/")}
     for path in sorted(paths):
@@ -144,7 +155,17 @@ def _files(pids: Iterable[int], cwd: bytes) -> Iterator[OpenFile]:
             if stat.S_ISREG(there.st_mode):
                 seen.add(path)
                 carried = path.startswith(cwd.rstrip(b"/") + b"/") if cwd else False
-                yield OpenFile(path, there.st_size, there.st_dev, there.st_ino, carried)
+                yield OpenFile(
+                    path, there.st_size, there.st_dev, there.st_ino, carried,
+                    _is_locked(pid, number),
+                )
+
+
+def _is_locked(pid: int, number: str) -> bool:
+    """It holds a lock on that file: proc_pid_fdinfo(5)."""
+    with suppress(OSError), open(f"/proc/{pid}/fdinfo/{number}") as file:
+        return any(line.startswith("lock:") for line in file)
+    return False
 
 
 def _obstacles(pids: list[int]) -> Iterator[tuple[str, str]]:

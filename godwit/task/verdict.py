@@ -37,6 +37,8 @@ class OpenFile(Struct, frozen=True, omit_defaults=True):
     inode: int = 0
     #: It goes along with the task.
     carried: bool = False
+    #: The task holds a lock on it.
+    locked: bool = False
 
 
 class Traits(Struct, frozen=True, omit_defaults=True):
@@ -246,15 +248,27 @@ def _files(task: Traits, there: Place) -> Iterator[Reason]:
     if task.cwd and task.cwd not in there.files and not is_shared(task.cwd, there):
         yield no_cwd(task.cwd, there)
     for file in task.files:
-        if file.carried or is_shared(file.path, there):
+        if file.carried:
             continue
         path, seen = shown(file.path), there.files.get(file.path)
-        if seen is None:
+        if is_shared(file.path, there) or _is_one(file, seen):
+            if file.locked:
+                # The frozen copy holds it till the move is over, and the new one has to wait.
+                yield Reason(
+                    "file-lock", f"it holds a lock on {path}, which {there.name} shares",
+                    "it can move once that is unlocked",
+                )
+        elif seen is None:
             yield Reason("file-missing", f"{path} is not on {there.name}", "copy it there")
-        elif (seen.device, seen.inode) == (file.device, file.inode) and file.inode:
-            continue
         elif seen.size != file.size:
             yield Reason("file-differs", f"{path} is another on {there.name}", "copy it there")
+
+
+def _is_one(file: OpenFile, seen: Seen | None) -> bool:
+    """One file, on a file system that both nodes have mounted."""
+    return seen is not None and file.inode != 0 and (
+        (seen.device, seen.inode) == (file.device, file.inode)
+    )
 
 
 def no_cwd(path: bytes, there: Place) -> Reason:

@@ -53,6 +53,14 @@ def test_a_program_and_its_libraries_are_known_by_their_build_ids(tmp_path: Path
     assert found.memory_bytes > 1 << 20
 
 
+def test_a_lock_that_it_holds_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "b").touch()
+    program = "import fcntl\na, b = open('a', 'w'), open('b', 'w')\nfcntl.lockf(a, fcntl.LOCK_EX)"
+    found = {file.path: file.locked for file in traits_of(program, tmp_path).files}
+    assert found == {os.fsencode(tmp_path / "a"): True, os.fsencode(tmp_path / "b"): False}
+
+
 def test_open_files_are_told_and_which_of_them_go_along(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     inner, outer = tmp_path / "here" / "inner", tmp_path / "outer"

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from clientd.keeper import criu, stats
+from clientd.keeper import criu, stats, traits
 from clientd.keeper.births import Births
 from clientd.keeper.criu import Criu, Dumped, Restored, Waiting
 from clientd.keeper.errands import Outcome
@@ -233,17 +233,24 @@ class Imaged:
 
     def _open_files(self, spec: Spec, init: int) -> tuple[bytes, ...]:
         """What the task has open below its working directory, to travel with it: by names
-        relative to that.  Raises TaskError."""
+        relative to that.  Raises TaskError.
+
+        Fact: what is written to a mapping shows as another mtime once for each page, and not for
+        each write; who looks only at that sees an old file.  So those are touched.
+        """
         if spec.cwd.startswith(b"/"):
             return ()
         top = os.path.realpath(self._births.folder(spec)) + b"/"
         found = set()
         for pid in criu.tree(init):
+            mapped = traits.written_by_mapping(pid)
             with suppress(OSError):
                 for name in os.listdir(f"/proc/{pid}/fd"):
                     link = os.readlink(os.fsencode(f"/proc/{pid}/fd/{name}"))
                     if link.startswith(top) and os.path.isfile(link):
                         found.add(link.removeprefix(top))
+                        if link in mapped:
+                            os.utime(f"/proc/{pid}/fd/{name}")
         if len(found) > CARRIED:
             raise TaskError("too-many", f"it has over {CARRIED} files open")
         return tuple(sorted(found))
