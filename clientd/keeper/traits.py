@@ -56,7 +56,7 @@ def place(
     """This node, for a task that needs these paths here; see ``needs``."""
     found = {path: seen for path in paths if (seen := look(path))}
     return Place(
-        name, os.uname().machine, can, lacks, flags(), _free(), found,
+        name, os.uname().machine, can, lacks, flags(), free_bytes(), found,
     )
 
 
@@ -66,7 +66,7 @@ def needs(task: Traits) -> list[bytes]:
     return [*(binary.path for binary in task.binaries), *files, *filter(None, [task.cwd])]
 
 
-def _free() -> int:
+def free_bytes() -> int:
     """Bytes that can be had without swapping; 0 when nobody tells."""
     with suppress(OSError), open("/proc/meminfo") as file:
         for line in file:

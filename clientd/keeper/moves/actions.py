@@ -26,6 +26,8 @@ class Warm:
 
     move: str
     log: str
+    #: Where that file is, if not where it was to be.
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,8 +61,8 @@ class Moves:
         match event:
             case do.Ordered(order):
                 yield from self._ordered(order)
-            case do.Warm(move, log):
-                yield from self._reserved.warm(move, log)
+            case do.Warm():
+                yield from self._reserved.warm(event)
             case do.StoodStill():
                 yield from self._freezing.stood_still(event)
             case do.Synced(move, phases):

@@ -12,7 +12,7 @@ meanwhile waits for the dump's end.
 import os
 import pwd
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -270,7 +270,8 @@ class Imaged:
             os.close(log)
         guest = self._guests[task] = _Guest(action.move, waiting)
         guest.errand = waiting.pid if waiting else 0
-        self._hear(do.Warm(action.move, self._births.log_path(task)))
+        image = self._images.in_memory(action.move)
+        self._hear(do.Warm(action.move, self._births.log_path(task), image))
 
     def _inside(self, task: str) -> tuple[str, ...]:
         """What executes CRIU in the cgroup of the task, which is made.  Raises OSError,
@@ -287,7 +288,10 @@ class Imaged:
         self._need_criu()
         guest = self._guests[action.task]
         guest.began, guest.lazy = time.monotonic(), record.lazy
-        folder = self._places.make(action.move, "load")
+        # On the file system of the image: a part of it is linked there.
+        is_quick = self._images.in_memory(action.move)
+        places = Places(self._images.beside(make=True)) if is_quick else self._places
+        folder = places.make(action.move, "load")
         fd = self._images.open(action.move, os.O_RDONLY)
         try:
             found = parcel.opened(fd)
@@ -295,7 +299,7 @@ class Imaged:
                 os.link(self._images.path(action.move), os.path.join(folder, found.head.name))
             if found.is_little:
                 found.unpack(fd, folder)
-                self._restore(action.task, guest, folder)
+                self._begin(action.task, guest, folder)
                 return
             guest.errand = self._errands.run(
                 (_SHELL, "-c", parcel.UNPACK, "unpack", folder),
@@ -310,14 +314,18 @@ class Imaged:
         try:
             if not outcome.fine:
                 raise TaskError("unpack", f"its snapshot cannot be read: {last(outcome)}")
-            restore = partial(self._restore_told, task, guest, folder)
-            if guest.lazy:
-                self._lazily.feed(self._need_criu(), guest.move, folder, restore)
-            else:
-                self._restore(task, guest, folder)
+            self._begin(task, guest, folder)
         except (OSError, TaskError) as err:
             code, text = told(err)
             self._hear(do.Failed(guest.move, code, text))
+
+    def _begin(self, task: str, guest: _Guest, folder: str) -> None:
+        """All of its images are there.  Raises OSError, TaskError."""
+        if guest.lazy:
+            restore = partial(self._restore_told, task, guest, folder)
+            self._lazily.feed(self._need_criu(), guest.move, folder, restore)
+        else:
+            self._restore(task, guest, folder)
 
     def _restore_told(self, task: str, guest: _Guest, folder: str) -> None:
         if self._guests.get(task) is not guest:
@@ -470,14 +478,28 @@ class Imaged:
                 dump.dropped = True
                 return
         self._lazily.drop(move)
-        for path in self._places.of(move):
-            self._errands.run(("/bin/rm", "-rf", path), lambda _: None, LIMIT_S)
+        for places in self._all_places():
+            for path in places.of(move):
+                self._remove(places, path)
+
+    def _remove(self, places: Places, path: str) -> None:
+        def gone(_: Outcome) -> None:
+            if places is not self._places:
+                places.prune()
+
+        self._errands.run(("/bin/rm", "-rf", path), gone, LIMIT_S)
+
+    def _all_places(self) -> Iterator[Places]:
+        yield self._places
+        if quick := self._images.beside():
+            yield Places(quick)
 
     def sweep(self, moves: set[str]) -> None:
         """Removes what is of none of these moves: an earlier keeper's."""
-        for move in self._places.all():
-            if move not in moves:
-                self.drop(move)
+        for places in self._all_places():
+            for move in places.all():
+                if move not in moves:
+                    self.drop(move)
 
 
 def stood_still(folder: str, figures: dict[str, int]) -> float:

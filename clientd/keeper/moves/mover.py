@@ -36,7 +36,7 @@ class Mover:
         self._containment = tools.containment
         self._watch = watch
         self._births = births
-        self._images = Images(births.agent)
+        self._images = Images(births.agent, tools.spawner.place.mark)
         self._gate = tools.gate
         self._core = Moves(
             tools.register.ledger, tools.boot, self._images.folder, self._objects
@@ -137,7 +137,7 @@ class Mover:
                 self._register.tell(word)
             case do.Birth(move, task, fresh):
                 if fresh:
-                    self._images.make(move)
+                    self._images.make(move, lasts=task.spec.kind == "python")
                 self._ways[task.spec.kind].birth(action)
             case do.FreezeCopy(move, task_id):
                 self._images.make(move)

@@ -44,6 +44,12 @@ class Places:
             return os.listdir(self._top)
         return []
 
+    def prune(self) -> None:
+        """Removes what all of them lie in, if there are none."""
+        with suppress(OSError):
+            os.rmdir(self._top)
+            os.rmdir(os.path.dirname(self._top))
+
     def notes(self, move: str) -> Notes:
         """What is known of the task that stands still.  Raises OSError, TaskError."""
         return Notes.read(os.path.join(self._top, move))

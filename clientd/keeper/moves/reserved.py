@@ -44,7 +44,8 @@ class Reserved:
         self._here.copy(order.move).ready = Ready.BORN
         yield do.Birth(order.move, task, fresh=True, source=order.source)
 
-    def warm(self, move: str, log: str) -> Iterator[do.Action]:
+    def warm(self, event: do.Warm) -> Iterator[do.Action]:
+        move, log = event.move, event.log
         record = self._here.ledger.moves[move]
         self._here.copy(move).ready = Ready.WARM
         if record.part is not Part.RESERVED:
@@ -52,7 +53,8 @@ class Reserved:
             return
         assert record.incoming is not None
         incoming = replace(record.incoming, log=log)
-        yield do.Note(replace(record, incoming=incoming))
+        record = replace(record, incoming=incoming, image=event.image or record.image)
+        yield do.Note(record)
         yield do.Tell(orders.Landing(move, log, record.image))
 
     def landed(self, move: str, size: int) -> Iterator[do.Action]:

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 from clientd.keeper.moves import actions as do
+from clientd.keeper.moves import memory
 from clientd.keeper.records import Moved
 
 #: Takes what came of it, and does not act on it before the call that it was told in has returned.
@@ -43,26 +45,50 @@ class Way(Protocol):
 class Images:
     """The files that snapshots are in, each called by its move.
 
-    The agent reads and writes them, whoever it runs as: they are the owner's of its folder.
+    The agent reads and writes them, whoever it runs as: they are the owner's of its folder.  They
+    lie on the disk, but for those that need not last: see clientd.keeper.moves.memory.
     """
 
-    def __init__(self, agent: str):
-        """``agent``: the agent's folder."""
+    def __init__(self, agent: str, mark: str):
+        """``agent``: the agent's folder; ``mark``: this clientd's own."""
         self._agent = agent
+        self._name = f"godwit-{mark}"
         self.folder = os.path.join(agent, "moves")
 
     def path(self, move: str) -> str:
-        return os.path.join(self.folder, move)
+        quick = self.in_memory(move)
+        return quick if quick else os.path.join(self.folder, move)
 
-    def make(self, move: str) -> None:
+    def in_memory(self, move: str) -> str:
+        """Where it is, if it is there; else nothing."""
+        path = os.path.join(memory.TOP, f"{self._name}-images", move)
+        return path if os.path.lexists(path) else ""
+
+    def beside(self, make: bool = False) -> str:
+        """A folder on the file system of those in memory, for nobody but us; or nothing."""
+        path = os.path.join(memory.TOP, self._name)
+        if make or os.path.lexists(path):
+            return memory.folder(self._name, os.geteuid(), os.getegid())
+        return ""
+
+    def make(self, move: str, lasts: bool = True) -> None:
         """An empty one.  Raises OSError; FileExistsError when it is there."""
+        if not lasts and memory.has_room():
+            owner = os.stat(self._agent)
+            quick = memory.folder(f"{self._name}-images", owner.st_uid, owner.st_gid)
+            if quick:
+                self._make(os.path.join(quick, move))
+                return
         if not os.path.isdir(self.folder):
             os.makedirs(self.folder, 0o700)
             self._give(self.folder)
+        self._make(os.path.join(self.folder, move))
+
+    def _make(self, path: str) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self.path(move), flags, 0o600)
+        fd = os.open(path, flags, 0o600)
         os.close(fd)
-        self._give(self.path(move))
+        self._give(path)
 
     def take(self, move: str, path: str) -> None:
         """This file, of the same file system, is that image from now on.  Raises OSError."""
@@ -79,5 +105,9 @@ class Images:
         return os.open(self.path(move), flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def drop(self, move: str) -> None:
-        if os.path.lexists(self.path(move)):
-            os.unlink(self.path(move))
+        path = self.path(move)
+        if os.path.lexists(path):
+            os.unlink(path)
+            if path != os.path.join(self.folder, move):
+                with suppress(OSError):  # there are others
+                    os.rmdir(os.path.dirname(path))
