@@ -48,7 +48,14 @@ class Scouts:
             task.pid, os.fsencode(task.log), _program(task.spec),
             carries=not task.spec.cwd.startswith(b"/"),
         )
-        self._look(order.order, question, Traits, orders.Described)
+
+        def described(number: int, seen: Traits) -> orders.Word:
+            # What ended meanwhile has no traits, which would be told as reasons.
+            if not self._register.known(order.task).status.alive:
+                return orders.Acted(number, "ended", f"{order.task} has ended")
+            return orders.Described(number, seen)
+
+        self._look(order.order, question, Traits, described)
 
     def survey(self, order: orders.Survey, facts: orders.Facts) -> None:
         """Answers in a later turn of the loop.  Raises TaskError."""
