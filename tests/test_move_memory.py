@@ -34,6 +34,20 @@ def test_what_need_not_last_is_in_memory_and_leaves_nothing(images: Images) -> N
     images.drop("m1")
 
 
+@is_there
+def test_an_image_in_memory_is_lent_to_the_disk_as_a_copy(images: Images, tmp_path: Path) -> None:
+    images.make("m1", lasts=False)
+    Path(images.path("m1")).write_bytes(b"image")
+    images.lend("m1", str(tmp_path / "lent"))
+    beside = os.path.join(images.beside(make=True), "lent")
+    images.lend("m1", beside)
+    assert (tmp_path / "lent").read_bytes() == b"image"
+    assert os.path.samefile(images.path("m1"), beside)
+    images.drop("m1")
+    os.unlink(beside)
+    os.rmdir(os.path.dirname(beside))
+
+
 def test_what_has_to_last_is_on_the_disk(images: Images, tmp_path: Path) -> None:
     images.make("m1")
     assert images.path("m1") == str(tmp_path / "moves" / "m1")

@@ -288,15 +288,16 @@ class Imaged:
         self._need_criu()
         guest = self._guests[action.task]
         guest.began, guest.lazy = time.monotonic(), record.lazy
-        # On the file system of the image: a part of it is linked there.
-        is_quick = self._images.in_memory(action.move)
+        # On the file system of the image: a part of it is linked there.  What feeds a copy later is
+        # found again where all is that lasts.
+        is_quick = self._images.in_memory(action.move) and not guest.lazy
         places = Places(self._images.beside(make=True)) if is_quick else self._places
         folder = places.make(action.move, "load")
         fd = self._images.open(action.move, os.O_RDONLY)
         try:
             found = parcel.opened(fd)
             if found.head.name:
-                os.link(self._images.path(action.move), os.path.join(folder, found.head.name))
+                self._images.lend(action.move, os.path.join(folder, found.head.name))
             if found.is_little:
                 found.unpack(fd, folder)
                 self._begin(action.task, guest, folder)

@@ -1,6 +1,8 @@
 """The ways in which a copy can be frozen, born, loaded and thawed: one for each kind of task."""
 
+import errno
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -94,6 +96,18 @@ class Images:
         """This file, of the same file system, is that image from now on.  Raises OSError."""
         self._give(path)
         os.rename(path, self.path(move))
+
+    def lend(self, move: str, path: str) -> None:
+        """That image by another name: as a link, or, on another file system, as a copy.
+
+        Raises OSError.
+        """
+        try:
+            os.link(self.path(move), path)
+        except OSError as err:
+            if err.errno != errno.EXDEV:
+                raise
+            shutil.copyfile(self.path(move), path)
 
     def _give(self, path: str) -> None:
         owner = os.stat(self._agent)
