@@ -114,6 +114,8 @@ class Pager:
         self._to_link, self._to_local = bytearray(), bytearray()
         self._poll = selectors.DefaultSelector()
         self._over = False
+        #: Who has hung up; what that side said before still goes to the other.
+        self._silent: set[socket.socket] = set()
         #: Bytes, both ways.
         self._passed = 0
 
@@ -152,17 +154,21 @@ class Pager:
                 moved |= self._read(self._local, self._to_link)
                 moved |= self._write(self._local, self._to_local)
             moved |= self._write(self._link, self._to_link)
-        self._want(self._link, len(self._to_local) < MOST, bool(self._to_link))
+        if self._link in self._silent and not (self._local and self._to_local):
+            self._over = True
+        if self._local in self._silent and not self._to_link:
+            self._over = True
+        self._want(self._link, self._to_local, bool(self._to_link))
         if self._local is not None:
-            self._want(self._local, len(self._to_link) < MOST, bool(self._to_local))
+            self._want(self._local, self._to_link, bool(self._to_local))
 
     def _read(self, sock: socket.socket, into: bytearray) -> bool:
-        """Whether anything came; its end is the end of all."""
-        if len(into) >= MOST:
+        """Whether anything came."""
+        if len(into) >= MOST or sock in self._silent:
             return False
         data = self._try(lambda: sock.recv(CHUNK))
         if data == b"":
-            self._over = True
+            self._silent.add(sock)
         into += data or b""
         return bool(data)
 
@@ -191,7 +197,8 @@ class Pager:
             self._over = True
             return None
 
-    def _want(self, sock: socket.socket, reads: bool, writes: bool) -> None:
+    def _want(self, sock: socket.socket, into: bytearray, writes: bool) -> None:
+        reads = len(into) < MOST and sock not in self._silent
         events = reads * selectors.EVENT_READ | writes * selectors.EVENT_WRITE
         with contextlib.suppress(KeyError):
             self._poll.unregister(sock)
