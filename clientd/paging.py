@@ -31,8 +31,8 @@ NAME = "godwit-pager"
 READY = b"+"
 #: Bytes under way in either direction, at most.
 MOST = 4 << 20
-#: Bytes read at once; one TLS record has 16 KiB.
-CHUNK = 1 << 20
+#: Bytes read or written at once; one TLS record has 16 KiB.
+CHUNK = 256 * 1024
 #: Bytes between two times that a pager comes to its failpoint.
 MARK = 16 << 20
 
@@ -113,6 +113,9 @@ class Pager:
         self._local: socket.socket | None = None
         self._to_link, self._to_local = bytearray(), bytearray()
         self._poll = selectors.DefaultSelector()
+        self._chunk = memoryview(bytearray(CHUNK))
+        #: What each is waited for now.
+        self._events: dict[socket.socket, int] = {}
         self._over = False
         #: Who has hung up; what that side said before still goes to the other.
         self._silent: set[socket.socket] = set()
@@ -166,11 +169,11 @@ class Pager:
         """Whether anything came."""
         if len(into) >= MOST or sock in self._silent:
             return False
-        data = self._try(lambda: sock.recv(CHUNK))
-        if data == b"":
+        count = self._try(lambda: sock.recv_into(self._chunk))
+        if count == 0:
             self._silent.add(sock)
-        into += data or b""
-        return bool(data)
+        into += self._chunk[:count or 0]
+        return bool(count)
 
     def _write(self, sock: socket.socket, data: bytearray) -> bool:
         if not data:
@@ -200,7 +203,10 @@ class Pager:
     def _want(self, sock: socket.socket, into: bytearray, writes: bool) -> None:
         reads = len(into) < MOST and sock not in self._silent
         events = reads * selectors.EVENT_READ | writes * selectors.EVENT_WRITE
+        if self._events.get(sock, selectors.EVENT_READ) == events:
+            return
         with contextlib.suppress(KeyError):
             self._poll.unregister(sock)
         if events:
             self._poll.register(sock, events, self._turn)
+        self._events[sock] = events

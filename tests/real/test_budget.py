@@ -219,6 +219,7 @@ def test_without_its_memory_it_never_runs_and_goes_on_from_where_it_stood_still(
     task, under_way = pair.draining()
     for pid in pair.below(node, who):
         os.kill(pid, signal.SIGKILL)
+    pair.go_on()
     report = pair.over(under_way, 125)
     assert (report["result"], report["state"]) == ("held", "draining")
     assert "memory" in report["reason"]
