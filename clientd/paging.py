@@ -25,8 +25,6 @@ from godwit.ship import pagesocket
 SILENCE_S = 30
 #: Between two questions whether it is there, when there is nothing else to say.
 ASK_S = 5
-#: As ps(1) shows it.
-NAME = "godwit-pager"
 #: What one pager says to the other once CRIU can call it.
 READY = b"+"
 #: Bytes under way in either direction, at most.
@@ -100,7 +98,8 @@ def _alone(link: socket.socket, door: socket.socket) -> None:
                          strict=True):
         os.closerange(low, high)
     with contextlib.suppress(OSError), open("/proc/self/comm", "w") as comm:
-        comm.write(NAME)
+        comm.write(pagesocket.NAME)
+    pagesocket.answer_as_ourselves(door)
 
 
 class Pager:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from clientd import paging
 from clientd.keeper import probing, processes
+from godwit.ship import pagesocket
 from tests.real import pipes
 from tests.real.cluster import descendants, eventually
 from tests.real.hosts import HostCluster, Hosts, hosts_here
@@ -108,7 +108,7 @@ class Pair(Moving, HostCluster):
 
     def pagers(self) -> list[int]:
         """Of the source."""
-        return self.below("node1", paging.NAME)
+        return self.below("node1", pagesocket.NAME)
 
     def over(self, under_way: "subprocess.Popen[str]", status: int) -> dict[str, Any]:
         """Its flight report."""
@@ -211,7 +211,8 @@ def test_a_link_that_is_back_before_long_is_waited_for(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(("node", "who"), [
-    ("node1", paging.NAME), ("node2", paging.NAME), ("node1", "dump"), ("node2", "lazy-pages"),
+    ("node1", pagesocket.NAME), ("node2", pagesocket.NAME), ("node1", "dump"),
+    ("node2", "lazy-pages"),
 ])
 def test_without_its_memory_it_never_runs_and_goes_on_from_where_it_stood_still(
     pair: Pair, node: str, who: str

@@ -121,12 +121,10 @@ class Lazily:
     def hang_up(self, move: str, by_force: bool = False) -> None:
         """The pages are not wanted any more: whoever serves them, or asks for them, ends.
 
-        ``by_force``: the pager, or CRIU, did not hear it.  What CRIU held when it is killed goes
-        on, as far as its cgroup lets it: so it must be fenced.
+        ``by_force``: the pager did not hear it.  CRIU itself is not killed: it may run code of its
+        own inside of the task still.
         """
-        hang_up(self._images.path(move))
-        if by_force:
-            standby.end(self._base(move, _SERVER))
+        hang_up(self._images.path(move), by_force)
 
     def drop(self, move: str) -> None:
         """What there is of the move has ended, or is not needed."""
