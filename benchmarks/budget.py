@@ -81,18 +81,17 @@ class Pair(Moving, HostCluster):
 def show(flights: list[dict[str, Any]], whole: bool, mib: int, budget: str) -> None:
     heap = "intact" if whole else "DAMAGED"
     print(f"{mib} MiB, budget {budget}: {len(flights)} moves, heap {heap}")
-    print(f"  {'way':<14}{'predicted':>10}{'ticks':>9}{'report':>9}{'whole move':>12}")
+    phases = [name for name, ms in flights[-1]["phases_ms"].items() if ms]
+    names = "".join(f"{name:>10}" for name in phases)
+    print(f"  {'way':<14}{'predicted':>10}{'ticks':>9}{'report':>9}{'whole move':>12}{names}")
     for each in flights:
         took = (each["ended_at"] - each["begun_at"]) * 1e3
         print(f"  {each['way']:<14}{each['predicted_ms']:10.0f}{each['ticks_ms']:9.0f}"
-              f"{each['blackout_ms']:9.0f}{took:12.0f}")
+              f"{each['blackout_ms']:9.0f}{took:12.0f}"
+              + "".join(f"{each['phases_ms'][name] or 0:10.0f}" for name in phases))
     gaps = [each["ticks_ms"] for each in flights]
     print(f"  standing still by its own ticks: p50 {statistics.median(gaps):.0f} ms, "
           f"most {max(gaps):.0f} ms")
-    for name in flights[-1]["phases_ms"]:
-        spent = [each["phases_ms"][name] for each in flights if each["phases_ms"][name]]
-        if spent:
-            print(f"    {name:13}{statistics.median(spent):8.1f} ms")
 
 
 def main() -> None:

@@ -25,14 +25,12 @@ from godwit.ship import pagesocket
 SILENCE_S = 30
 #: Between two questions whether it is there, when there is nothing else to say.
 ASK_S = 5
-#: As ps(1) shows it.
-NAME = "godwit-pager"
 #: What one pager says to the other once CRIU can call it.
 READY = b"+"
 #: Bytes under way in either direction, at most.
 MOST = 4 << 20
-#: Bytes read at once; one TLS record has 16 KiB.
-CHUNK = 1 << 20
+#: Bytes read or written at once; one TLS record has 16 KiB.
+CHUNK = 256 * 1024
 #: Bytes between two times that a pager comes to its failpoint.
 MARK = 16 << 20
 
@@ -100,7 +98,8 @@ def _alone(link: socket.socket, door: socket.socket) -> None:
                          strict=True):
         os.closerange(low, high)
     with contextlib.suppress(OSError), open("/proc/self/comm", "w") as comm:
-        comm.write(NAME)
+        comm.write(pagesocket.NAME)
+    pagesocket.answer_as_ourselves(door)
 
 
 class Pager:
@@ -113,7 +112,12 @@ class Pager:
         self._local: socket.socket | None = None
         self._to_link, self._to_local = bytearray(), bytearray()
         self._poll = selectors.DefaultSelector()
+        self._chunk = memoryview(bytearray(CHUNK))
+        #: What each is waited for now.
+        self._events: dict[socket.socket, int] = {}
         self._over = False
+        #: Who has hung up; what that side said before still goes to the other.
+        self._silent: set[socket.socket] = set()
         #: Bytes, both ways.
         self._passed = 0
 
@@ -152,19 +156,23 @@ class Pager:
                 moved |= self._read(self._local, self._to_link)
                 moved |= self._write(self._local, self._to_local)
             moved |= self._write(self._link, self._to_link)
-        self._want(self._link, len(self._to_local) < MOST, bool(self._to_link))
+        if self._link in self._silent and not (self._local and self._to_local):
+            self._over = True
+        if self._local in self._silent and not self._to_link:
+            self._over = True
+        self._want(self._link, self._to_local, bool(self._to_link))
         if self._local is not None:
-            self._want(self._local, len(self._to_link) < MOST, bool(self._to_local))
+            self._want(self._local, self._to_link, bool(self._to_local))
 
     def _read(self, sock: socket.socket, into: bytearray) -> bool:
-        """Whether anything came; its end is the end of all."""
-        if len(into) >= MOST:
+        """Whether anything came."""
+        if len(into) >= MOST or sock in self._silent:
             return False
-        data = self._try(lambda: sock.recv(CHUNK))
-        if data == b"":
-            self._over = True
-        into += data or b""
-        return bool(data)
+        count = self._try(lambda: sock.recv_into(self._chunk))
+        if count == 0:
+            self._silent.add(sock)
+        into += self._chunk[:count or 0]
+        return bool(count)
 
     def _write(self, sock: socket.socket, data: bytearray) -> bool:
         if not data:
@@ -191,9 +199,13 @@ class Pager:
             self._over = True
             return None
 
-    def _want(self, sock: socket.socket, reads: bool, writes: bool) -> None:
+    def _want(self, sock: socket.socket, into: bytearray, writes: bool) -> None:
+        reads = len(into) < MOST and sock not in self._silent
         events = reads * selectors.EVENT_READ | writes * selectors.EVENT_WRITE
+        if self._events.get(sock, selectors.EVENT_READ) == events:
+            return
         with contextlib.suppress(KeyError):
             self._poll.unregister(sock)
         if events:
             self._poll.register(sock, events, self._turn)
+        self._events[sock] = events

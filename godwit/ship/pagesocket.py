@@ -5,14 +5,20 @@ calls is CRIU, and whoever calls after that ends it all.
 """
 
 import os
+import signal
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from godwit.errors import TaskError
 
 SUFFIX = ".pages"
+#: Of a pager's process, as ps(1) shows it.
+NAME = "godwit-pager"
+#: Calls that a pager may leave unanswered.
+CALLS = 16
 
 
 @contextmanager
@@ -33,7 +39,7 @@ def listening(image: str) -> socket.socket:
         with _near(image) as path:
             sock.bind(path)
             os.chmod(path, 0o600)
-        sock.listen(2)
+        sock.listen(CALLS)
     except BaseException:
         sock.close()
         raise
@@ -47,7 +53,9 @@ def joined(image: str) -> socket.socket:
         with _near(image) as path:
             if not stat.S_ISSOCK(os.lstat(path).st_mode):
                 raise TaskError("pages", f"{image}{SUFFIX} is no socket")
+            sock.setblocking(False)  # one that does not answer holds nobody up
             sock.connect(path)
+            sock.setblocking(True)
     except OSError as err:
         sock.close()
         raise TaskError("pages", f"the other node's pages cannot be had: {err.strerror}") from err
@@ -57,9 +65,30 @@ def joined(image: str) -> socket.socket:
     return sock
 
 
-def hang_up(image: str) -> None:
-    """Ends the pager, if there is one, and with it whoever has called it."""
-    with suppress(OSError, TaskError):
-        joined(image).close()
-    with suppress(OSError):
-        os.unlink(image + SUFFIX)
+def hang_up(image: str, by_force: bool = False) -> None:
+    """Ends the pager, if there is one, so that whoever has called it sees the end.
+
+    ``by_force``: it has not heard that it is to end.
+    """
+    try:
+        with joined(image) as sock:
+            if by_force:
+                _kill(_peer(sock))
+    except TaskError:
+        with suppress(OSError):
+            os.unlink(image + SUFFIX)  # what one that was killed left
+
+
+def answer_as_ourselves(door: socket.socket) -> None:
+    """Fact: whoever calls is told the process that called listen(2) last."""
+    door.listen(CALLS)
+
+
+def _peer(sock: socket.socket) -> int:
+    return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
+
+
+def _kill(pid: int) -> None:
+    with suppress(OSError), open(f"/proc/{pid}/comm") as comm:
+        if comm.read().strip() == NAME:
+            os.kill(pid, signal.SIGKILL)

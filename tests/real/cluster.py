@@ -22,8 +22,8 @@ from typing import Any, Self
 
 import pexpect
 
-from clientd import paging
 from godwit.errors import GodwitError
+from godwit.ship import pagesocket
 from godwit.wire import operations as op
 from masterd.client import Client
 from masterd.commands import asjson
@@ -311,7 +311,7 @@ class Cluster:
         found = []
         for pid in children(self.nodes[name].pid):
             with contextlib.suppress(OSError):
-                is_pager = Path(f"/proc/{pid}/comm").read_text().strip() == paging.NAME
+                is_pager = Path(f"/proc/{pid}/comm").read_text().strip() == pagesocket.NAME
                 words = Path(f"/proc/{pid}/cmdline").read_bytes()
                 if b"clientd.agent" in words and not is_pager:
                     found.append(pid)

@@ -235,9 +235,14 @@ class HostDaemon(Daemon):
         os.close(self._pidfd)
         return left
 
-    def forget(self) -> None:
-        """Another is there in its stead: what it left on the host ends with that."""
+    def follow(self, earlier: "HostDaemon") -> None:
+        """In the stead of one that ended: what that left on the host ends with this.
+
+        It is known by the same descriptor: so none is new after a test that a cluster outlives.
+        """
+        os.dup2(self._pidfd, earlier._pidfd, inheritable=False)
         os.close(self._pidfd)
+        self._pidfd = earlier._pidfd
 
 
 class HostCluster(Cluster):
@@ -253,9 +258,10 @@ class HostCluster(Cluster):
 
     def start_node(self, name: str, *options: str) -> None:
         super().start_node(name, *options)
+        present = self.nodes[name]
         for _, earlier in self._earlier:
-            assert isinstance(earlier, HostDaemon)
-            earlier.forget()
+            assert isinstance(earlier, HostDaemon) and isinstance(present, HostDaemon)
+            present.follow(earlier)
         self._earlier.clear()
 
     def _daemon(

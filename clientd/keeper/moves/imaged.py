@@ -41,6 +41,8 @@ _INSIDE = (_SHELL, "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"')
 LIMIT_S = 600.0
 #: Seconds between two looks at an earlier keeper's dump, and till it is given up.
 LOOK_S = 0.02
+#: Seconds that a pager has to hang up, so that CRIU lets go of the task whose pages it serves.
+PATIENCE_S = 3.0
 
 
 @dataclass(slots=True)
@@ -94,8 +96,10 @@ class Imaged:
         self._dumps: dict[str, _Dump] = {}
         self._guests: dict[str, _Guest] = {}
         self._lazily = Lazily(tools, images, self._places, hear)
-        #: Moves whose task CRIU is letting go of; and those of them whose files are to go then.
-        self._parting: dict[str, bool] = {}
+        #: Moves whose task CRIU is letting go of: when that was asked for; and those of them whose
+        #: files are to go then.
+        self._parting: dict[str, float] = {}
+        self._dropped: set[str] = set()
         self._criu: Criu | None = None
         self._without = "clientd is still looking for CRIU"
 
@@ -435,20 +439,31 @@ class Imaged:
     def _part(self, move: str, task: str, then: Callable[[], None]) -> None:
         """Lets the task go, once CRIU has.  Raises TaskError when there is none."""
         if self._lazily.serves(move):
-            self._parting.setdefault(move, False)
-            self._lazily.hang_up(move)
+            self._hang_up(move)
         elif not self._places.dumper(move):  # an earlier keeper's CRIU may still be at it
             self._let_go(move, task)
             then()
-            if self._parting.pop(move, False):
-                self.drop(move)
+            self._parted(move)
             return
         self._loop.alarm(f"dump {move}", LOOK_S, lambda: self._part_later(move, task, then))
+
+    def _hang_up(self, move: str) -> None:
+        """The first time in order, and then now and again by force."""
+        now, asked = self._loop.now(), self._parting.get(move)
+        if asked is None or now - asked > PATIENCE_S:
+            self._parting[move] = now
+            self._lazily.hang_up(move, by_force=asked is not None)
 
     def _part_later(self, move: str, task: str, then: Callable[[], None]) -> None:
         if task in self._watch.roots:
             self._part(move, task, then)
-        elif self._parting.pop(move, False):
+        else:
+            self._parted(move)
+
+    def _parted(self, move: str) -> None:
+        self._parting.pop(move, None)
+        if move in self._dropped:
+            self._dropped.discard(move)
             self.drop(move)
 
     def _let_go(self, move: str, task: str) -> None:
@@ -472,7 +487,7 @@ class Imaged:
 
     def drop(self, move: str) -> None:
         if move in self._parting:
-            self._parting[move] = True
+            self._dropped.add(move)
             return
         for dump in self._dumps.values():
             if dump.move == move and dump.is_open:

@@ -118,9 +118,13 @@ class Lazily:
 
     # ---- both ------------------------------------------------------------------------------
 
-    def hang_up(self, move: str) -> None:
-        """The pages are not wanted any more: whoever serves them, or asks for them, ends."""
-        hang_up(self._images.path(move))
+    def hang_up(self, move: str, by_force: bool = False) -> None:
+        """The pages are not wanted any more: whoever serves them, or asks for them, ends.
+
+        ``by_force``: the pager did not hear it.  CRIU itself is not killed: it may run code of its
+        own inside of the task still.
+        """
+        hang_up(self._images.path(move), by_force)
 
     def drop(self, move: str) -> None:
         """What there is of the move has ended, or is not needed."""
