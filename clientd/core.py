@@ -153,6 +153,8 @@ class Agent:
     #: master would take them for lost.
     starting: dict[str, Spec] = field(default_factory=dict)
     moves: Moves = field(default_factory=Moves)
+    #: task id -> the signal that its shadow caught, till the master has done with it.
+    caught: dict[str, wire.Caught] = field(default_factory=dict)
     dismissed: bool = False
 
     def __post_init__(self) -> None:
@@ -264,6 +266,9 @@ class Agent:
                 yield from self._answer(order, wire.Described(order, traits))
             case orders.Surveyed(order, place):
                 yield from self._answer(order, wire.Surveyed(order, place))
+            case orders.Caught(task, number, sent):
+                self.caught[task] = wire.Caught(task, number, sent)
+                yield from self._to_master(self.caught[task])
             case orders.Measured(children):
                 self.children = children
                 waiting, self.measuring = self.measuring, []
@@ -437,6 +442,8 @@ class Agent:
             yield from self._to_master(wire.Report(batch, last=False))
         yield from self._to_master(wire.Report(final))
         yield from self._moving(iter(tuple(self.moves.standings.values())))
+        for caught in tuple(self.caught.values()):
+            yield from self._to_master(caught)
 
     def _to_master(self, message: wire.Message) -> Iterator[do.Action]:
         """Sends on the control link, if we are joined; the next Report makes up for it if not."""
@@ -495,8 +502,14 @@ class Agent:
                 pass
             case wire.Launch():
                 yield from self._launch(message)
-            case wire.Signal(order, tasks, number, whole):
-                yield do.Tell(orders.Signal(order, tasks, number, whole))
+            case wire.Signal(order, tasks, number, whole, relay):
+                yield do.Tell(orders.Signal(order, tasks, number, whole, relay))
+            case wire.Guests(guests, sync):
+                yield do.Tell(orders.Guests(guests, sync))
+            case wire.Took(task, number):
+                if (caught := self.caught.get(task)) and caught.id <= number:
+                    del self.caught[task]
+                yield do.Tell(orders.Took(task, number))
             case wire.Pause(order, tasks, resume):
                 yield do.Tell(orders.Pause(order, tasks, resume))
             case wire.Forget(order, tasks):

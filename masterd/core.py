@@ -33,6 +33,7 @@ from masterd.orders import Gather, Orders, unreachable
 from masterd.pruning import surplus_nodes, surplus_tasks
 from masterd.references import choose_nodes, choose_task, choose_tasks
 from masterd.registry import Node, Registry, State
+from masterd.shadows import Shadows
 from masterd.upgrades import Upgrades
 from masterd.waits import Waits
 
@@ -112,8 +113,9 @@ class Master:
         self.copies = Copies(self.orders, self.admission.leaves, chance.ticket)
         self.moves = Moves(
             self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
-            lambda task, node: self.follows.moved(task.id, node),
+            self._moved,
         )
+        self.shadows = Shadows(self.registry, self.orders, self.moves, self.history)
         self.judging = Judging(self.registry, self.orders, self.moves)
         #: Operators that have said Attach.
         self._attached: set[int] = set()
@@ -130,6 +132,7 @@ class Master:
         """
         self._now, self._wall = now, wall
         self.moves.at(now, wall)
+        self.shadows.at(now, wall)
         done: list[do.Action] = []
         try:
             self._collect(event, done)
@@ -151,6 +154,7 @@ class Master:
         return min(
             self.nodes.deadline(), self.launches.deadline(), self.waits.deadline(),
             self.orders.deadline(), self.upgrades.deadline(), self.moves.deadline(),
+            self.shadows.deadline(),
         )
 
     def _handle(self, event: on.Event) -> Iterator[do.Action]:
@@ -193,6 +197,7 @@ class Master:
                 yield from self.waits.late(now)
                 yield from self.upgrades.late(now)
                 yield from self.moves.late()
+                yield from self.shadows.late()
 
     def _note(
         self, text: str, *, node: str = "", task: str = "", notice: bool = False
@@ -266,6 +271,8 @@ class Master:
                 yield from self.admission.renew(node, request, self._now)
             case wire.Standing():
                 yield from self.moves.said(node, message)
+            case wire.Caught():
+                yield from self.shadows.caught(node, message)
             case wire.Able(can, lacks):
                 node.can, node.lacks = can, dict(lacks)
             case wire.Leaving():
@@ -329,6 +336,12 @@ class Master:
         yield from self.follows.changed(task)
         if task.status.ended or task.status is Status.UNKNOWN:
             yield from self.moves.ended(task.id)
+        yield from self.shadows.look(task.id)
+
+    def _moved(self, task: Task, node: Node) -> Iterator[do.Action]:
+        """It runs there now."""
+        yield from self.follows.moved(task.id, node)
+        yield from self.shadows.look(task.id)
 
     def _tell_of(self, node: Node, before: Task | None, task: Task) -> Iterator[do.Action]:
         if before is not None and before.status is task.status:
@@ -368,6 +381,7 @@ class Master:
         for name in surplus_tasks(node):
             yield from self._forget(node, name)
         yield from self.moves.reported(node)
+        yield from self.shadows.reported(node)
 
     def _rejected(self, node: Node, task: str, code: str, text: str) -> Iterator[do.Action]:
         """Nothing came of this launch; it never was a task."""
@@ -393,6 +407,7 @@ class Master:
         yield from self.follows.forgotten(task, code, text)
         yield from self.waits.changed(task)
         yield from self.moves.ended(task)
+        yield from self.shadows.forgotten(task)
         other, claim = self.registry.doubted.pop(task, (node, None))
         if claim is not None and other is not node and other.connected:
             yield from self._update(other, claim)

@@ -39,6 +39,14 @@ class Gate:
             or self.policy.full(occupied)
         )
 
+    def user_of(self, name: str) -> pwd.struct_passwd | None:
+        """Whom to become for that name; None: we are that user.  Raises TaskError."""
+        self._check_user(name)
+        if err := self.policy.user_objection(name, self.me):
+            raise err
+        user = forked.find_user(name) if name else None
+        return None if user is None or user.pw_uid == os.geteuid() else user
+
     def _check_user(self, name: str) -> None:
         """Raises TaskError."""
         if not name:

@@ -49,11 +49,16 @@ class Policy:
 
         ``words`` are what would be executed, ``me`` is the user that clientd runs as.
         """
-        why = self._user(spec, me) or self._command(spec, words, may_reach)
+        why = self._user(spec.user, me) or self._command(spec, words, may_reach)
         return TaskError(CODE, f"{why} (the policy of this node)") if why else None
 
-    def _user(self, spec: Spec, me: str) -> str:
-        user = spec.user or me
+    def user_objection(self, user: str, me: str) -> TaskError | None:
+        """Why nothing runs as this user here."""
+        why = self._user(user, me)
+        return TaskError(CODE, f"{why} (the policy of this node)") if why else None
+
+    def _user(self, name: str, me: str) -> str:
+        user = name or me
         if self.users is None or user in self.users:
             return ""
         return f"no task runs as {user} here, only as {_listed(self.users)}: say --user"

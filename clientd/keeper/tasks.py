@@ -24,6 +24,7 @@ from clientd.keeper.moves.mover import Mover
 from clientd.keeper.moves.table import Part
 from clientd.keeper.records import Exited, Forgotten, Noted, Stepped, told_by
 from clientd.keeper.register import code_of
+from clientd.keeper.shadows.shell import Shadows
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Root, Watch
 from godwit import failpoint
@@ -49,7 +50,8 @@ class Tasks:
             tools, self._watch, self._ended, lambda task: self.forget(task, lambda _: None),
             lambda task, word: self.mover.told(task, word),
         )
-        self.mover = Mover(tools, self._watch, self.births)
+        self.shadows = Shadows(tools, os.path.dirname(self.births.agent))
+        self.mover = Mover(tools, self._watch, self.births, self.shadows.arrives)
         #: Tasks that have ended while processes of theirs run on.
         self._left: set[str] = set()
         self.launches = Launches(
@@ -79,6 +81,7 @@ class Tasks:
         """After SIGCHLD: waits for everything that ended."""
         if self._watch.reap():
             self._look_after_left()
+        self.shadows.look_for_stops()
 
     def _ended(self, root: Root, status: int | None, used: Usage | None) -> None:
         if self.mover.ended(root):
@@ -130,12 +133,19 @@ class Tasks:
 
     # ---- what is done to tasks -------------------------------------------------------------
 
-    def signal(self, task: str, number: int) -> str:
-        """To the task's process group.  What there is to say of it.  Raises TaskError."""
+    def signal(self, task: str, number: int, relay: int = 0) -> str:
+        """To the task's process group.  What there is to say of it.  Raises TaskError.
+
+        ``relay``: not if that was done before.
+        """
         if number not in signal.valid_signals():
             raise TaskError("bad-signal", f"{number} is no signal")
+        if relay and self._register.ledger.relayed.get(task, 0) >= relay:
+            return ""
         known = self._alive(task)
         self.stay(task)
+        if relay and not self.shadows.relay(task, relay):
+            return ""
         root = self._watch.roots[task]
         try:
             pidfd.signal_group(root.pidfd, root.pid, number)
@@ -252,6 +262,7 @@ class Tasks:
                 sight = self._sight(name, None, there)
                 self._register.note(unrecorded(name, sight, self._tools.boot, now))
                 self._go_on(name)
+        self.shadows.adopt()  # before a task of this home may go on
         self.mover.adopt(lambda task: found.get(task, []))
         self._look_after_left()
 

@@ -31,7 +31,11 @@ from godwit.task.record import Task
 class Mover:
     """The moves of one keeper."""
 
-    def __init__(self, tools: Tools, watch: Watch, births: Births):
+    def __init__(
+        self, tools: Tools, watch: Watch, births: Births, arrives: Callable[[str], None]
+    ):
+        """``arrives``: hears of each task that is about to run here."""
+        self._arrives = arrives
         self._register = tools.register
         self._containment = tools.containment
         self._watch = watch
@@ -117,6 +121,8 @@ class Mover:
         failpoint.hit(f"move.{record.part.value}.after")
         why = f" ({record.text})" if record.text else ""
         self._register.say(f"move {record.part.value}", f"{record.task} ({record.move}){why}")
+        if record.part is Part.CONSUMED:
+            self._arrives(record.task)
         if record.pid is not None and record.part in (Part.CONSUMED, Part.RESUMING):
             self._way(record.task, record.move).settle_in(record)
         return True
