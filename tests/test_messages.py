@@ -44,6 +44,13 @@ EXAMPLES: list[tuple[m.Message, dict[str, object]]] = [
     (m.Leaving("SIGTERM", 2), {"is": "Leaving", "reason": "SIGTERM", "tasks_left": 2}),
     (m.Able(("shell",), {"criu": "none"}),
      {"is": "Able", "can": ["shell"], "lacks": {"criu": "none"}}),
+    (m.Caught("a", 5, 15), {"is": "Caught", "task": "a", "id": 5, "number": 15}),
+    (m.Guests((m.Guest("a", "", "n2", 2), m.Guest("b", "bob", "n2", 3, "ended", 4)), "last"),
+     {"is": "Guests", "guests": [
+         {"task": "a", "user": "", "node": "n2", "epoch": 2},
+         {"task": "b", "user": "bob", "node": "n2", "epoch": 3, "state": "ended", "exit_code": 4},
+     ], "sync": "last"}),
+    (m.Took("a", 5), {"is": "Took", "task": "a", "id": 5}),
     (m.Listening(4, 9), {"is": "Listening", "order": 4, "port": 9}),
     (m.Moved(4, 1, 2), {"is": "Moved", "order": 4, "done": 1, "total": 2}),
     (m.Launch(Spec("", (b"true",)), ("a", "b"), (1, 2)),

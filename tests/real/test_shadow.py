@@ -58,3 +58,102 @@ def test_a_signal_to_the_shadow_reaches_the_guest_and_both_end_alike(pair: Shado
     assert pair.ended(task)["signal"] == "SIGTERM"
     eventually(lambda: not pair.shadows(task), "the shadow ends")
     eventually(lambda: pair.home_says(f"the shadow of {task} ended (SIGTERM)"), "by SIGTERM")
+
+
+def test_the_shadow_exits_with_the_code_of_the_guest(pair: Shadowed) -> None:
+    task = pair.run("node1", "CountProcess", "3000", "0.002")
+    pair.move(task, "node2")
+    pair.shadow(task)
+    assert pair.ended(task)["exit_code"] == 0
+    eventually(lambda: pair.home_says(f"the shadow of {task} ended (code 0)"), "with code 0")
+
+
+def test_sigkill_of_the_shadow_kills_the_guest(pair: Shadowed) -> None:
+    task, pid = pair.away()
+    os.kill(pid, signal.SIGKILL)
+    assert pair.ended(task)["signal"] == "SIGKILL"
+    assert not pair.shadows(task)
+
+
+def test_a_stopped_shadow_stops_the_guest_until_it_goes_on(pair: Shadowed) -> None:
+    task, pid = pair.away()
+    guest = int(pair.shown(task)["pid"])
+
+    def state() -> str:
+        there = processes.look(guest)
+        return there.state if there else ""
+
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: state() == "T", "the guest stops")
+    os.kill(pid, signal.SIGCONT)
+    eventually(lambda: state() in "SR", "it goes on")
+    assert pair.shadow(task) == pid
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: state() == "T", "the guest stops again")
+    pair.godwit("sKill", task)
+    eventually(lambda: pair.home_says(f"the shadow of {task} ended (SIGKILL)"), "it ends, too")
+
+
+def test_a_shadow_outlives_its_keeper_and_is_taken_over(pair: Shadowed) -> None:
+    task, pid = pair.away()
+    guest = int(pair.shown(task)["pid"])
+    pair.kill_node("node1")
+    os.kill(pid, signal.SIGTSTP)
+    os.kill(pid, signal.SIGCONT)
+    pair.restart_node("node1")
+    pair.wait_up("node1")
+    eventually(lambda: pair.home_says(f"SIGCONT for {task} goes to node2"), "both are passed on")
+    pair.goes_on("node2", task)
+    assert pair.shadow(task) == pid
+    os.kill(pid, signal.SIGSTOP)  # of which nobody tells a keeper that is not its parent
+    eventually(lambda: getattr(processes.look(guest), "state", "") == "T", "the guest stops")
+    os.kill(pid, signal.SIGKILL)
+    assert pair.ended(task)["signal"] == "SIGKILL"
+
+
+def test_a_signal_waits_for_a_master_that_is_down_and_acts_once(pair: Shadowed) -> None:
+    task, pid = pair.away()
+    pair.kill_master()
+    for _ in range(3):
+        os.kill(pid, signal.SIGTERM)
+    eventually(lambda: pair.home_says(f"SIGTERM for {task} goes to node2"), "it is caught")
+    pair.restart_master()
+    pair.wait_up("node1", "node2")
+    assert pair.ended(task)["signal"] == "SIGTERM"
+    eventually(lambda: not pair.shadows(task), "the shadow ends")
+
+
+def test_over_hops_one_shadow_stays_at_home_and_at_home_there_is_none(tmp_path: Path) -> None:
+    with Shadowed(tmp_path, nodes=("node1", "node2", "node3")) as cluster:
+        task, pid = cluster.away()
+        cluster.move(task, "node3")
+        assert cluster.shadow(task, "node3") == pid
+        assert not cluster.shadows(task)
+        os.kill(pid, signal.SIGCONT)
+        eventually(lambda: cluster.home_says(f"SIGCONT for {task} goes to node3"), "it goes there")
+        cluster.move(task, "home")
+        assert not os.path.exists(f"/proc/{pid}")
+        cluster.goes_on("node1", task)
+        cluster.move(task, "node2")
+        again = cluster.shadow(task)
+        assert cluster.godwit("remove", task).returncode == 0
+        eventually(lambda: not os.path.exists(f"/proc/{again}"), "no shadow of what was removed")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="tasks of other users need root")
+def test_the_shadow_is_its_users_who_may_signal_it(pair: Shadowed) -> None:
+    task = str(pair.json(
+        "run", "--json", "-C", "/", "--user", "nobody", "node1", "CountProcess", "1000000", "0.002"
+    )["tasks"][0]["task"])
+    pair.move(task, "node2")
+    pid = pair.shadow(task)
+    status = Path(f"/proc/{pid}/status").read_text()
+    uid = int(Path(f"/proc/{pid}").stat().st_uid)
+    assert uid == 65534 and "NoNewPrivs:\t1" in status
+    sender = os.fork()
+    if sender == 0:
+        os.setuid(uid)
+        os.kill(pid, signal.SIGTERM)
+        os._exit(0)
+    assert os.waitpid(sender, 0)[1] == 0
+    assert pair.ended(task)["signal"] == "SIGTERM"

@@ -25,7 +25,8 @@ class Info(ctypes.Structure):
 
 def main() -> None:
     """Till it is told how to end."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, range(1, ORDER + 1))
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+    os.dup2(0, 2)  # it was the pipe, too, which is for records alone
     resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     libc = ctypes.CDLL(None)
     libc.prctl(PR_SET_NAME, b"godwit-shadow", 0, 0, 0)
