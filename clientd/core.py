@@ -155,6 +155,8 @@ class Agent:
     moves: Moves = field(default_factory=Moves)
     #: task id -> the signal that its shadow caught, till the master has done with it.
     caught: dict[str, wire.Caught] = field(default_factory=dict)
+    #: task id -> the log here of a task that is elsewhere.
+    homelogs: dict[str, str] = field(default_factory=dict)
     dismissed: bool = False
 
     def __post_init__(self) -> None:
@@ -217,6 +219,11 @@ class Agent:
                 yield from self._answer(order, wire.Copied(order, size, files, path, warnings))
             case on.RequestMade(request):
                 yield from self._to_master(wire.Renew(request))
+            case on.HomeLogAt(task, offset):
+                if self.stream.relation is Relation.JOINED and self.stream.link is not None:
+                    yield do.Send(self.stream.link, wire.Kept(task, offset))
+            case on.HomeLogFailed(task, text):
+                yield do.Say("warning", f"the log of {task} at home cannot be written: {text}")
             case on.WorkEnded(order, code, text):
                 yield from self._answer(order, wire.Done(order, code, text))
             case on.ShipAwaited() | on.ShipProgressed() | on.CaughtUp() | on.Landed():
@@ -269,6 +276,8 @@ class Agent:
             case orders.Caught(task, number, sent):
                 self.caught[task] = wire.Caught(task, number, sent)
                 yield from self._to_master(self.caught[task])
+            case orders.HomeLog(task, path):
+                yield from self._home_log(task, path)
             case orders.Measured(children):
                 self.children = children
                 waiting, self.measuring = self.measuring, []
@@ -291,6 +300,16 @@ class Agent:
                     yield from self._start_follow(stream)
                 elif not self._writes(task):
                     yield do.FinishFollow(stream)
+
+    def _home_log(self, task: str, path: str) -> Iterator[do.Action]:
+        """What the task writes elsewhere goes in there, too, or no more."""
+        if not path:
+            self.homelogs.pop(task, None)
+            yield do.CloseHomeLog(task)
+            return
+        self.homelogs[task] = path
+        if self.stream.relation is Relation.JOINED:
+            yield do.OpenHomeLog(task, path)
 
     def _running(self, wanted: tuple[str, ...]) -> dict[str, int]:
         ids = wanted or tuple(self.tasks)
@@ -422,6 +441,8 @@ class Agent:
             # The other connection may have been faster: some are asked for already.
             for stream in [s for s, followed in self.follows.items() if not followed.started]:
                 yield from self._start_follow(stream)
+            for task, path in self.homelogs.items():
+                yield do.OpenHomeLog(task, path)
             return
         if self.master != welcome.master:
             self.master = welcome.master
@@ -533,6 +554,8 @@ class Agent:
                 yield do.DropFollow(stream)
             case wire.Credit(stream, count):
                 yield do.GrantFollow(stream, count)
+            case wire.Log(task, offset, data):
+                yield do.WriteHomeLog(task, offset, data)
             case wire.Renewed(certificate):
                 yield do.Install(certificate)
             case wire.Reserve() | wire.Freeze() | wire.Verdict():

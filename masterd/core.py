@@ -23,6 +23,7 @@ from masterd.confirms import Confirms
 from masterd.copies import Copies, Role
 from masterd.follows import Follows
 from masterd.history import History
+from masterd.homelogs import HomeLogs
 from masterd.judging import Judging
 from masterd.launches import MOST, MOST_BYTES, Launches
 from masterd.moves import budget, places
@@ -108,6 +109,7 @@ class Master:
             self.registry, chance.task_id, self.confirms, self._forget, self.sources
         )
         self.follows = Follows(self.registry)
+        self.homelogs = HomeLogs(self.registry, self.follows)
         self.waits = Waits(self.registry)
         self.upgrades = Upgrades(self.orders, lambda node, text: self._note(text, node=node))
         self.copies = Copies(self.orders, self.admission.leaves, chance.ticket)
@@ -142,6 +144,9 @@ class Master:
 
     def _collect(self, event: on.Event, done: list[do.Action]) -> None:
         for action in self._handle(event):
+            if isinstance(action, do.Answer) and action.operator < 0:
+                done += self.homelogs.answered(action.operator, action.reply)
+                continue
             done.append(action)
             # A launch may have been followed before it was known what came of it.
             if isinstance(action, do.Answer) and isinstance(action.reply, op.Launched):
@@ -271,6 +276,8 @@ class Master:
                 yield from self.admission.renew(node, request, self._now)
             case wire.Standing():
                 yield from self.moves.said(node, message)
+            case wire.Kept():
+                yield from self.homelogs.kept(node, message)
             case wire.Caught():
                 yield from self.shadows.caught(node, message)
             case wire.Able(can, lacks):
@@ -340,6 +347,8 @@ class Master:
 
     def _moved(self, task: Task, node: Node) -> Iterator[do.Action]:
         """It runs there now."""
+        if task.spec.home == node.name:
+            yield from self.homelogs.stop(task.id)
         yield from self.follows.moved(task.id, node)
         yield from self.shadows.look(task.id)
 
@@ -408,6 +417,7 @@ class Master:
         yield from self.waits.changed(task)
         yield from self.moves.ended(task)
         yield from self.shadows.forgotten(task)
+        yield from self.homelogs.stop(task)
         other, claim = self.registry.doubted.pop(task, (node, None))
         if claim is not None and other is not node and other.connected:
             yield from self._update(other, claim)
@@ -417,6 +427,7 @@ class Master:
 
     def _lost(self, node: Node) -> Iterator[do.Action]:
         """It is not heard any more: who wants what is there now does not wait for its return."""
+        yield from self.homelogs.lost(node)
         yield from self.follows.cut(node, "unreachable", unreachable(node), live=False)
 
     def _left(self, node: Node) -> Iterator[do.Action]:

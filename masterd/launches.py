@@ -143,6 +143,7 @@ class Launches:
             task="", argv=request.argv, shell=request.shell, kind=request.kind, home=node.name,
             name=request.name, cwd=request.cwd, env=request.env, user=request.user,
             digest=digest, oneoff=request.oneoff, asked_at=wall, contained=request.contained,
+            log_at_home=request.log_at_home,
         )
 
     def _fresh_id(self) -> str:

@@ -87,7 +87,9 @@ class Shadows:
         if node is None or node.tasks[task].spec.home in ("", node.name):
             return None
         known = node.tasks[task]
-        guest = wire.Guest(task, known.spec.user, node.name, known.spec.epoch)
+        guest = wire.Guest(
+            task, known.spec.user, node.name, known.spec.epoch, log=known.spec.log_at_home
+        )
         if known.status.ended:
             return replace(guest, state="ended", exit_code=known.exit_code, signal=known.signal)
         return replace(guest, state="lost") if known.status is Status.UNKNOWN else guest
@@ -100,7 +102,7 @@ class Shadows:
         spec = self._registry.where[task].tasks[task].spec
         if spec.home == move.source:
             return None
-        return wire.Guest(task, spec.user, move.source, move.epoch)
+        return wire.Guest(task, spec.user, move.source, move.epoch, log=spec.log_at_home)
 
     def reported(self, node: Node) -> Iterator[do.Action]:
         """A node is back, and its pid map whole: as a home it hears of all its guests."""

@@ -309,13 +309,21 @@ class Caught(Word, frozen=True, tag="Caught"):
     number: int
 
 
+class HomeLog(Word, frozen=True, tag="HomeLog"):
+    """What this task writes elsewhere goes into this file, too, after what it has; told to each
+    agent.  An empty path: no more."""
+
+    task: str
+    path: str
+
+
 Orders = (
     Start | Signal | Pause | Forget | Measure | Settled | Restart | Stop | Say | Reserve | Freeze
     | Landed | Cut | Verdict | Describe | Survey | Guests | Took
 )
 Words = (
     Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Standing
-    | Landing | Shipping | Able | Described | Surveyed | Caught
+    | Landing | Shipping | Able | Described | Surveyed | Caught | HomeLog
 )
 
 _encoder = msgspec.msgpack.Encoder()

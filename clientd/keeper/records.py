@@ -166,6 +166,8 @@ class Shadow(Struct, frozen=True, omit_defaults=True):
     waiting: tuple[Waiting, ...] = ()
     #: What it ends, or ended, with, as wait(2) has it.
     status: int = 0
+    #: What the guest writes is in a log here, too.
+    log: bool = False
 
 
 class Shadowed(Record, frozen=True, tag="H"):
@@ -271,7 +273,7 @@ class Ledger:
                 self.moves[moved.move] = moved
             case Left(task, epoch):
                 self._leave(task, epoch)
-            case Shadowed(shadow) if shadow.phase is Phase.OVER and not shadow.waiting:
+            case Shadowed(Shadow(phase=Phase.OVER, waiting=(), log=False) as shadow):
                 self.shadows.pop(shadow.task, None)
             case Shadowed(shadow):
                 self.shadows[shadow.task] = shadow

@@ -50,7 +50,9 @@ class Tasks:
             tools, self._watch, self._ended, lambda task: self.forget(task, lambda _: None),
             lambda task, word: self.mover.told(task, word),
         )
-        self.shadows = Shadows(tools, os.path.dirname(self.births.agent))
+        self.shadows = Shadows(
+            tools, os.path.dirname(self.births.agent), self.births.home_log
+        )
         self.mover = Mover(tools, self._watch, self.births, self.shadows.arrives)
         #: Tasks that have ended while processes of theirs run on.
         self._left: set[str] = set()

@@ -59,6 +59,8 @@ class Guest(Struct, frozen=True, omit_defaults=True):
     state: Literal["away", "ended", "lost", "removed"] = "away"
     exit_code: int | None = None
     signal: int | None = None
+    #: What it writes is to be in a log at home, too.
+    log: bool = False
 
 
 class Message(Struct, frozen=True, tag_field="is", omit_defaults=True):
@@ -496,6 +498,26 @@ class Ended(Message, frozen=True, tag="Ended"):
     text: str = ""
 
 
+class Kept(Message, frozen=True, tag="Kept"):
+    """The log at home of a task that is elsewhere is whole up to ``offset``: Log from there on.
+
+    The first on a connection asks for it; the others are credit.
+    """
+
+    task: str
+    offset: int
+
+
+class Log(Message, frozen=True, tag="Log"):
+    """What a task of this home wrote elsewhere, from byte ``offset`` of its log on."""
+
+    task: str
+    offset: int
+    data: bytes
+    #: So many bytes just before ``offset`` are not in the log any more.
+    dropped: int = 0
+
+
 class Credit(Message, frozen=True, tag="Credit"):
     """The reader took this many bytes; as many more may be sent."""
 
@@ -516,8 +538,8 @@ FromMaster = (
     | Dismiss | Heard | Renewed | Upgrade | Reserve | Freeze | Verdict | Describe | Survey
     | Guests | Took
 )
-StreamFromNode = Chunk | Ended
-StreamFromMaster = Credit
+StreamFromNode = Chunk | Ended | Kept
+StreamFromMaster = Credit | Log
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -46,6 +46,7 @@ def move(context: Context, given: Given) -> int:
       --on-unknown WHAT  When the new node is lost and may have run it: hold (stop and wait), or
                          resume (go on at the old node; what it did outside may be done twice)
                          [default: hold]
+      --log-at-home      From now on what it writes on other nodes is in its log at home, too.
       -q, --quiet        Only ids of the tasks that moved.
       --json             As JSON: {"move"}, or {"moves"} of several tasks.
       -h, --help         Show this.
@@ -59,7 +60,8 @@ def move(context: Context, given: Given) -> int:
     tasks = dict.fromkeys(given["TASK"])
     requests = [
         op.MoveTask(
-            0, task, given["NODE"], on_unknown=unknown, budget_ms=budget, anyway=given["--anyway"]
+            0, task, given["NODE"], on_unknown=unknown, budget_ms=budget, anyway=given["--anyway"],
+            log_at_home=given["--log-at-home"],
         )
         for task in tasks
     ]

@@ -33,6 +33,7 @@ def run(context: Context, given: Given) -> int:
       -e, --env VAR     NAME=VALUE, or NAME to pass on the one here; may be repeated.
       --name NAME       A name of your own, shown in list.
       --user USER       Run as this user of the node.
+      --log-at-home     While it is on another node than this one, keep its log here as well.
       --count N         So many copies on each node; each reads GODWIT_INDEX  [default: 1]
       -f, --follow      Show the output until the tasks have ended; Ctrl-C leaves them running.
       --wait            Block until they have ended, pass signals on, and exit as wait does.
@@ -58,7 +59,7 @@ def _request(context: Context, given: Given) -> op.Execute:
         cwd=os.fsencode(given["--cwd"] or ""),
         env=launching.environment(context, given["--env"]), name=given["--name"] or "",
         user=given["--user"] or "", count=asking.whole(given["--count"], "--count", least=1),
-        follow=given["--follow"], kind="python", source=source,
+        follow=given["--follow"], kind="python", source=source, log_at_home=given["--log-at-home"],
     )
 
 

@@ -157,3 +157,55 @@ def test_the_shadow_is_its_users_who_may_signal_it(pair: Shadowed) -> None:
         os._exit(0)
     assert os.waitpid(sender, 0)[1] == 0
     assert pair.ended(task)["signal"] == "SIGTERM"
+
+
+# ---- the log at home -----------------------------------------------------------------------
+
+
+def same_at_home(cluster: Shadowed, task: str, node: str = "node2") -> bool:
+    """Both logs are the same, byte for byte, up to where home is; and home has come far."""
+    home, there = cluster.log_of("node1", task), cluster.log_of(node, task)
+    begun, whole = home.read_bytes(), there.read_bytes()
+    assert whole.startswith(begun)
+    return len(begun) > 100 and len(whole) - len(begun) < 4096
+
+
+def test_what_is_written_elsewhere_is_in_the_log_at_home_too(pair: Shadowed) -> None:
+    task = str(pair.json(
+        "run", "--json", "--log-at-home", "node1", "CountProcess", "1000000", "0.002"
+    )["tasks"][0]["task"])
+    eventually(lambda: len(pair.numbers("node1", task)) > 3, f"{task} counts")
+    pair.move(task, "node2")
+    before = len(pair.numbers("node1", task))
+    assert before > 3  # what it wrote here has stayed
+    eventually(lambda: len(pair.numbers("node1", task)) > before + 100, "home reads on")
+    for name in ("node1", "node2"):
+        os.kill(pair.agent(name), signal.SIGKILL)
+        pair.wait_answered(name)
+        before = len(pair.numbers("node1", task))
+        eventually(lambda: len(pair.numbers("node1", task)) > before + 10, "home reads on")
+    pair.kill_master()
+    pair.restart_master()
+    pair.wait_up("node1", "node2")
+    eventually(lambda: same_at_home(pair, task), "home has caught up")
+    inode = pair.log_of("node1", task).stat().st_ino
+    pair.move(task, "home")
+    pair.goes_on("node1", task)
+    assert pair.log_of("node1", task).stat().st_ino == inode
+    pair.move(task, "node2")
+    pair.godwit("sKill", task)
+    pair.ended(task)
+    eventually(
+        lambda: pair.log_of("node1", task).read_bytes() == pair.log_of("node2", task).read_bytes(),
+        "home has all of it",
+    )
+    pair.godwit("remove", task)
+    eventually(lambda: not pair.log_of("node1", task).exists(), "it is removed here, too")
+
+
+def test_a_log_at_home_may_be_asked_for_with_a_move(pair: Shadowed) -> None:
+    task = pair.counting()
+    assert pair.godwit("move", "--log-at-home", task, "node2").returncode == 0
+    eventually(lambda: len(pair.numbers("node1", task)) > 100, "home has it from the first on")
+    numbers = pair.numbers("node1", task)
+    assert numbers == list(range(len(numbers)))

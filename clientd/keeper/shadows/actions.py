@@ -152,10 +152,25 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepLog:
+    """There is to be a log here, which the agent writes on."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveLog:
+    """The agent writes no more to it; ``drop``: nor is it needed."""
+
+    task: str
+    drop: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     level: Level
     text: str
     task: str
 
 
-Action = Note | Tell | Make | MakeLater | Entitle | Finish | Kill | Say
+Action = Note | Tell | Make | MakeLater | Entitle | Finish | Kill | KeepLog | LeaveLog | Say

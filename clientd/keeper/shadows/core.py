@@ -45,7 +45,8 @@ class Shadows:
                 yield from self._told(guest)
             case do.Listed(tasks):
                 for shadow in [s for s in self._all() if s.task not in tasks]:
-                    yield from self._end(shadow, UNKNOWN)
+                    yield from self._leave_log(shadow)
+                    yield from self._end(self._ledger.shadows.get(shadow.task), UNKNOWN)
             case do.Made(task, pid, ticks):
                 made = self._step(
                     self._ledger.shadows[task], Cause.MADE, pid=pid, start_ticks=ticks,
@@ -67,7 +68,8 @@ class Shadows:
                 yield from self._took(task, number)
             case do.Arrives(task):
                 if known := self._ledger.shadows.get(task):
-                    yield from self._call_off(known)
+                    yield from self._leave_log(known)
+                    yield from self._call_off(self._ledger.shadows.get(task))
             case do.Returned(task, alive):
                 yield from self._returned(self._ledger.shadows[task], alive)
             case do.Leaves():
@@ -102,7 +104,9 @@ class Shadows:
         if guest.state == "away":
             yield from self._away(guest, known)
         elif known is not None:
-            yield from self._end(known, status_of(guest))
+            if guest.state == "removed":
+                yield from self._leave_log(known, drop=True)
+            yield from self._end(self._ledger.shadows.get(guest.task), status_of(guest))
 
     def _away(self, guest: Guest, known: Shadow | None) -> Iterator[do.Action]:
         if self._is_here(guest):
@@ -111,12 +115,16 @@ class Shadows:
             yield do.Say("warning", f"{guest.task} gets no shadow: there are {MOST}", guest.task)
             return
         before = known or Shadow(guest.task, phase=Phase.OVER)
-        now = replace(before, user=guest.user, node=guest.node, epoch=guest.epoch)
+        now = replace(
+            before, user=guest.user, node=guest.node, epoch=guest.epoch, log=guest.log
+        )
         if not any(one.number == signal.SIGKILL for one in before.waiting):
             now = self._step(now, Cause.AWAY)
         if now == before:
             return
         yield do.Note(now)
+        if now.log and not before.log:
+            yield do.KeepLog(now.task)
         if before.phase is Phase.OVER and now.phase is Phase.WANTED:
             yield do.Make(now)
         elif now.phase is Phase.STANDING:
@@ -131,17 +139,25 @@ class Shadows:
 
     # ---- ends ------------------------------------------------------------------------------
 
-    def _end(self, shadow: Shadow, status: int) -> Iterator[do.Action]:
+    def _end(self, shadow: Shadow | None, status: int) -> Iterator[do.Action]:
         """With the guest's status; what still waits has nobody to go to."""
-        if shadow.phase is Phase.ENDING:
+        if shadow is None or shadow.phase is Phase.ENDING:
             return
         ending = self._step(shadow, Cause.CALLED_OFF, status=status, waiting=())
         yield do.Note(ending)
         if ending.phase is Phase.ENDING:
             yield do.Finish(ending)
 
-    def _call_off(self, shadow: Shadow) -> Iterator[do.Action]:
+    def _leave_log(self, shadow: Shadow, drop: bool = False) -> Iterator[do.Action]:
+        """It is the task's own from now on, or nobody's."""
+        if shadow.log:
+            yield do.Note(replace(shadow, log=False))
+            yield do.LeaveLog(shadow.task, drop)
+
+    def _call_off(self, shadow: Shadow | None) -> Iterator[do.Action]:
         """At once; what waits goes on to the task, wherever that is."""
+        if shadow is None:
+            return
         off = self._step(shadow, Cause.CALLED_OFF, status=int(signal.SIGKILL))
         yield do.Note(off)
         if shadow.pid is not None:
@@ -170,7 +186,8 @@ class Shadows:
     def _returned(self, shadow: Shadow, alive: bool) -> Iterator[do.Action]:
         task = self._ledger.tasks.get(shadow.task)
         if task is not None and task.spec.epoch > shadow.epoch and task.status.alive:
-            yield from self._call_off(shadow)  # it came home
+            yield from self._leave_log(shadow)  # it came home
+            yield from self._call_off(self._ledger.shadows.get(shadow.task))
         elif shadow.phase is Phase.WANTED:
             yield do.Make(shadow)
         elif shadow.phase is Phase.ENDING and alive:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import assert_never
 
@@ -52,7 +53,11 @@ class Standing:
 class Shadows:
     """All of one node's."""
 
-    def __init__(self, tools: Tools, state: str):
+    def __init__(self, tools: Tools, state: str, open_log: Callable[[str], int]):
+        """``open_log``: the log of a task that is elsewhere, for the agent to write; raises
+        TaskError."""
+        self._open_log = open_log
+        self._log_path = tools.spawner.log_path
         self._loop = tools.loop
         self._register = tools.register
         self._gate = tools.gate
@@ -66,7 +71,13 @@ class Shadows:
         self._listed: set[str] = set()
         self._events: deque[do.Event] = deque()
         self._busy = False
-        self.first_words = self._core.first_words
+
+    def first_words(self) -> Iterator[orders.Word]:
+        """What a new agent is told."""
+        yield from self._core.first_words()
+        for shadow in list(self._register.ledger.shadows.values()):
+            if shadow.log:
+                yield orders.HomeLog(shadow.task, self._log_path(shadow.task))
 
     # ---- what is ordered -------------------------------------------------------------------
 
@@ -137,6 +148,13 @@ class Shadows:
                 self._finish(shadow)
             case do.Kill(shadow):
                 self._kill(shadow.task)
+            case do.KeepLog(task):
+                self._keep_log(task)
+            case do.LeaveLog(task, drop):
+                self._register.tell(orders.HomeLog(task, ""))
+                if drop and task not in self._register.tasks:
+                    with suppress(OSError):
+                        os.unlink(self._log_path(task))
             case do.Say(level, text, task):
                 self._register.log(level, text, task=task)
             case _:
@@ -149,6 +167,14 @@ class Shadows:
                 self._register.record(record, True, shadow.task)
                 return
         self._register.note(record)
+
+    def _keep_log(self, task: str) -> None:
+        try:
+            os.close(self._open_log(task))
+        except TaskError as err:
+            self._register.log("warning", f"the log of {task} at home: {err}", task=task)
+        else:
+            self._register.tell(orders.HomeLog(task, self._log_path(task)))
 
     # ---- processes -------------------------------------------------------------------------
 
