@@ -74,6 +74,8 @@ TABLE: list[tuple[wire.Message, set[str]]] = [
     (wire.Guests((wire.Guest("t", "", "n2", 2),)), {MASTER}),
     (wire.Took("t", 1), {MASTER}),
     (wire.Chunk(1, 0, b"d"), {NODE_STREAM}),
+    (wire.Kept("t", 0), {NODE_STREAM}),
+    (wire.Log("t", 0, b"d"), {MASTER_STREAM}),
     (wire.Ended(1, 0), {NODE_STREAM}),
     (wire.Credit(1, 1), {MASTER_STREAM}),
 ]

@@ -92,6 +92,7 @@ PURE = [
     "masterd.moves.table",
     "masterd.moves.verdicts",
     "masterd.nodes",
+    "masterd.homelogs",
     "masterd.shadows",
     "masterd.confirms",
     "masterd.pruning",

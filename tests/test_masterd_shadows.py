@@ -7,6 +7,7 @@ from godwit.task.record import Spec, Task
 from godwit.wire import messages as m
 from godwit.wire import operations as op
 from masterd import actions as do
+from masterd import events as on
 from tests.mastering import FakeNode, Mastering
 
 ID = "t0000001"
@@ -312,3 +313,114 @@ def test_a_removed_task_leaves_nothing_on_record() -> None:
     apart.done(signal)
     assert apart.master.core.shadows.relays == {}
     assert apart.master.core.shadows.deadline() == float("inf")
+
+
+# ---- logs at home --------------------------------------------------------------------------
+
+LOGGED = replace(THERE, spec=replace(THERE.spec, log_at_home=True))
+
+
+class Logged(Apart):
+    """A task whose log is wanted at home, too, and a home that has 100 bytes of it."""
+
+    def __init__(self) -> None:
+        self.master = Mastering()
+        self.home = self.master.node("n1")
+        self.node = self.master.node("n2", LOGGED)
+        self.kept(100)
+        (self.follow,) = self.master.sends(m.Follow)
+
+    def kept(self, offset: int) -> list[do.Action]:
+        return self.master(on.Received(self.home.stream, m.Kept(ID, offset)))
+
+    def logs(self) -> list[m.Log]:
+        return self.master.sends(m.Log)
+
+    def chunk(self, offset: int, data: bytes, dropped: int = 0) -> list[m.Log]:
+        self.node.say(m.Chunk(self.follow.stream, offset, data, dropped))
+        return self.logs()
+
+
+def test_a_home_is_told_that_a_log_is_wanted() -> None:
+    logged = Logged()
+    logged.again(logged.home)
+    assert guests(logged.master) == [m.Guests((replace(AWAY, log=True),), "last")]
+
+
+def test_a_log_at_home_goes_on_at_the_byte_where_it_ends() -> None:
+    logged = Logged()
+    assert (logged.follow.task, logged.follow.offset, logged.follow.live) == (ID, 100, True)
+    assert logged.chunk(100, b"abc") == [m.Log(ID, 100, b"abc")]
+    assert logged.chunk(100, b"abc") == []  # what came before
+    assert logged.chunk(110, b"x", 7) == [m.Log(ID, 110, b"", 7), m.Log(ID, 110, b"x")]
+
+
+def test_what_home_has_is_credit_for_the_node() -> None:
+    logged = Logged()
+    logged.chunk(100, b"abc")
+    logged.chunk(103, b"de")
+    logged.kept(103)
+    assert logged.master.sends(m.Credit) == [m.Credit(logged.follow.stream, 3)]
+    logged.kept(103)
+    assert logged.master.sends(m.Credit) == []
+    logged.kept(105)
+    assert logged.master.sends(m.Credit) == [m.Credit(logged.follow.stream, 2)]
+
+
+def test_a_home_that_comes_again_asks_from_where_it_is() -> None:
+    logged = Logged()
+    logged.chunk(100, b"abc")
+    logged.home.cut("stream")
+    logged.home.join("stream")
+    logged.kept(103)
+    (follow,) = logged.master.sends(m.Follow)
+    assert follow.offset == 103 and follow.stream != logged.follow.stream
+    assert logged.master.sends(m.Unfollow) == [m.Unfollow(logged.follow.stream)]
+
+
+def test_a_log_goes_on_from_the_node_to_which_the_task_moved() -> None:
+    logged = Logged()
+    third = logged.master.node("n3")
+    logged.chunk(100, b"abc")
+    moved(logged.master, logged.node, third, LOGGED)
+    (again,) = logged.master.sends(m.Follow)
+    assert again.offset == 103
+    third.say(m.Chunk(again.stream, 103, b"d"))
+    assert logged.logs() == [m.Log(ID, 103, b"d")]
+
+
+def test_nothing_is_sent_to_a_home_to_which_the_task_has_come() -> None:
+    logged = Logged()
+    moved(logged.master, logged.node, logged.home, LOGGED)
+    assert not logged.master.core.follows._streams
+    logged.kept(100)
+    assert logged.master.sends(m.Follow) == []
+
+
+def test_only_its_home_has_the_log_of_a_task() -> None:
+    logged = Logged()
+    other = logged.master.node("n3")
+    logged.master(on.Received(other.stream, m.Kept(ID, 0)))
+    assert logged.master.sends(m.Follow) == []
+
+
+def test_when_the_task_has_ended_and_all_was_sent_nothing_is_left() -> None:
+    logged = Logged()
+    logged.node.say(m.Changed((replace(LOGGED, status=Status.EXITED, exit_code=0),)))
+    logged.node.say(m.Ended(logged.follow.stream, 100))
+    assert logged.master.is_idle() and not logged.master.core.homelogs._copies
+
+
+def test_a_removed_task_leaves_nothing_to_be_sent() -> None:
+    logged = Logged()
+    logged.node.say(m.Forgotten((ID,)))
+    assert logged.master.is_idle() and not logged.master.core.homelogs._copies
+
+
+def test_a_move_may_be_asked_for_with_a_log_at_home() -> None:
+    master = Mastering()
+    master.node("n1", HERE)
+    master.node("n2")
+    master.ask(op.MoveTask(master.id(), ID, "n2", log_at_home=True))
+    (reserve,) = master.sends(m.Reserve)
+    assert reserve.task.spec.log_at_home

@@ -98,6 +98,8 @@ EXAMPLES: list[tuple[m.Message, dict[str, object]]] = [
          "objection": ["policy", "no"]}}),
     (m.Chunk(1, 5, b"\x00"), {"is": "Chunk", "stream": 1, "offset": 5, "data": b"\x00"}),
     (m.Ended(1, 6), {"is": "Ended", "stream": 1, "offset": 6}),
+    (m.Kept("a", 7), {"is": "Kept", "task": "a", "offset": 7}),
+    (m.Log("a", 7, b"x", 2), {"is": "Log", "task": "a", "offset": 7, "data": b"x", "dropped": 2}),
     (m.Credit(1, 6), {"is": "Credit", "stream": 1, "count": 6}),
 ]
 
@@ -107,7 +109,7 @@ DECODERS = {
     m.decode_from_node: (*m.FromNode.__args__, m.Refuse),
     m.decode_from_master: (*m.FromMaster.__args__, m.Refuse),
     m.decode_stream_from_node: m.StreamFromNode.__args__,
-    m.decode_stream_from_master: (m.StreamFromMaster,),
+    m.decode_stream_from_master: m.StreamFromMaster.__args__,
 }
 NAMES = [type(message).__name__ for message, _ in EXAMPLES]
 

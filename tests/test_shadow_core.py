@@ -318,3 +318,39 @@ def test_the_journal_says_the_same_in_a_snapshot() -> None:
     again = Ledger()
     again.replay(home.ledger.snapshot())
     assert again.shadows == home.ledger.shadows
+
+
+# ---- the log at home -----------------------------------------------------------------------
+
+LOGGED = Guest(TASK, "bob", "n2", 2, log=True)
+
+
+def test_a_log_that_is_wanted_is_made_and_outlives_the_shadow() -> None:
+    home = Home()
+    assert kinds(home(do.Told(LOGGED))) == ["KeepLog", "Make"]
+    home(do.Made(TASK, 7, 70))
+    home(do.Told(Guest(TASK, "bob", "n2", 2, "ended", 0, log=True)))
+    home(do.Died(TASK, 0))
+    assert home.shadow.log and home.shadow.pid is None
+    assert home(do.Told(Guest(TASK, "bob", "n2", 2, "ended", 0, log=True))) == []
+
+
+def test_a_log_goes_with_its_task_when_that_is_removed() -> None:
+    home = Home().stand(LOGGED)
+    assert home(do.Told(Guest(TASK, "bob", "n2", 2, "removed", log=True)))[0] == do.LeaveLog(
+        TASK, drop=True
+    )
+    home(do.Died(TASK, 9))
+    assert not home.ledger.shadows
+
+
+@pytest.mark.parametrize("event", [do.Arrives(TASK), do.Listed(frozenset())])
+def test_a_log_is_left_alone_when_the_task_comes_home_or_nobody_knows_it(event: do.Event) -> None:
+    home = Home().stand(LOGGED)
+    assert home(event)[0] == do.LeaveLog(TASK, drop=False)
+    assert not home.shadow.log
+
+
+def test_a_log_may_be_asked_for_later() -> None:
+    home = Home().stand()
+    assert kinds(home(do.Told(Guest(TASK, "bob", "n3", 3, log=True)))) == ["KeepLog", "Entitle"]
