@@ -28,10 +28,10 @@ def move(context: Context, given: Given) -> int:
     Usage: move [options] TASK... NODE
 
     Each goes on there where it stopped, under the same id and with all of its log.  NODE may be
-    home: where the task was started.  If anything fails before the new node has it, it goes on
-    where it is, and the reason is told: status 1.  Status 125 means held: no copy is known to run
-    until a node is heard again or resolve says which has it.  Several tasks move at the same time.
-    Ctrl-C leaves; the moves go on.
+    home: where the task was started, unless a node is called so.  If anything fails before the new
+    node has it, it goes on where it is, and the reason is told: status 1.  Status 125 means held:
+    no copy is known to run until a node is heard again or resolve says which has it.  Several
+    tasks move at the same time.  Ctrl-C leaves; the moves go on.
 
     With a budget the time that it will stand still is predicted first, from its memory and from
     past moves.  When freezing it till all of it is there would take longer, it goes on at the new
