@@ -41,7 +41,7 @@ from masterd.waits import Waits
 #: Seconds a node has to end its tasks and itself: the keeper's grace and some more.
 DISMISS_S = 8.0
 #: Kinds of tasks that can be launched.
-KINDS = ("shell", "python")
+KINDS = ("shell", "python", "adopted")
 #: The code with which a node says that it knows no such task.
 NO_TASK = "no-task"
 #: The code with which a node says that a task is frozen for a move.
@@ -618,6 +618,11 @@ class Master:
             raise UsageError(
                 f"a count of {request.count} is not between 1 and {MOST}", code="bad-count",
                 exit_status=2,
+            )
+        is_one = request.count == 1 and len(self._nodes(request.nodes)) == 1
+        if request.kind == "adopted" and not is_one:
+            raise UsageError(
+                "a process is adopted once, on one node", code="bad-count", exit_status=2
             )
         if not request.argv:
             raise UsageError("there is no command to run", code="usage", exit_status=2)

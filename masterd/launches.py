@@ -91,8 +91,9 @@ class Launches:
             if node.control is None:
                 launch.faults.append(op.Fault(node.name, "unreachable", unreachable(node)))
                 continue
-            if request.kind == "python" and request.kind not in node.can:
-                text = f"{node.name} cannot run {request.kind} tasks"
+            if request.kind != "shell" and request.kind not in node.can:
+                why = node.lacks.get(request.kind, "")
+                text = f"{node.name} has no {request.kind} tasks" + (f": {why}" if why else "")
                 launch.faults.append(op.Fault(node.name, "cannot", text))
                 continue
             template = self._template(request, node, wall, digest)

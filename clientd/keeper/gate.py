@@ -47,6 +47,13 @@ class Gate:
         user = forked.find_user(name) if name else None
         return None if user is None or user.pw_uid == os.geteuid() else user
 
+    def check_adopted(self, user: str) -> None:
+        """A process of this user's (empty: ours) may be brought under care.  Raises TaskError."""
+        if self.agent and user == self.agent.pw_name:
+            raise TaskError(CODE, f"{user} is the user of this node's agent")
+        if err := self.policy.user_objection(user, self.me):
+            raise err
+
     def _check_user(self, name: str) -> None:
         """Raises TaskError."""
         if not name:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from clientd.keeper import orders, pidfd, processes
+from clientd.keeper import byhand, orders, pidfd, processes
 from clientd.keeper.adoption import (
     UNTOLD,
     UNWATCHED,
@@ -148,9 +148,8 @@ class Tasks:
         self.stay(task)
         if relay and not self.shadows.relay(task, relay):
             return ""
-        root = self._watch.roots[task]
         try:
-            pidfd.signal_group(root.pidfd, root.pid, number)
+            self._send(known, number)
         except ProcessLookupError:
             raise TaskError("ended", f"{task} has ended") from None
         except OSError as err:
@@ -159,6 +158,16 @@ class Tasks:
         if known.status is Status.PAUSED and number != signal.SIGKILL:
             return f"{task} is paused: {signal_name(number)} acts when it is resumed"
         return ""
+
+    def _send(self, known: Task, number: int) -> None:
+        """To its process group; of one that was started by hand, and leads none, to itself."""
+        root = self._watch.roots[known.id]
+        if known.spec.kind == byhand.KIND:
+            process = processes.look(root.pid)
+            if process is not None and process.group != root.pid:
+                signal.pidfd_send_signal(root.pidfd, number)
+                return
+        pidfd.signal_group(root.pidfd, root.pid, number)
 
     def stay(self, task: str) -> None:
         """Raises TaskError while a move has the task standing still: what is done to it then is
@@ -174,9 +183,7 @@ class Tasks:
         advance(known.status, cause)
         try:
             if not self._containment.freeze(known, not resume):
-                root = self._watch.roots[task]
-                number = signal.SIGCONT if resume else signal.SIGSTOP
-                pidfd.signal_group(root.pidfd, root.pid, number)
+                self._send(known, signal.SIGCONT if resume else signal.SIGSTOP)
         except OSError as err:
             raise TaskError(code_of(err), f"{task}: {err.strerror}") from err
         self._register.note(Stepped(task, cause), task)

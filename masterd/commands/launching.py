@@ -112,7 +112,7 @@ def _launched(
     client = context.master
     answer = client.ask(request, op.Tasks)
     if not given["--wait"] or not answer.tasks:
-        return _tell(context, given, answer)
+        return told(context, given, answer)
     status = asking.faults(context, answer.faults)
     _note_started(context, given, answer.tasks)
     front = foreground.Foreground(context, client, foreground.PASS_ON)
@@ -143,7 +143,7 @@ def _followed(
     return asking.faults(context, answer.faults) or status
 
 
-def _tell(context: Context, given: Given, answer: op.Tasks) -> int:
+def told(context: Context, given: Given, answer: op.Tasks) -> int:
     """Which tasks there are now: JSON, ids, or a table."""
     if given["--json"]:
         context.line(asjson.dumps(asjson.tasks(answer.tasks, answer.faults)))

@@ -101,6 +101,34 @@ def _source(program: str) -> tuple[str, bytes]:
     return os.path.basename(path) + (f":{found['name']}" if found["name"] else ""), source
 
 
+def adopt(context: Context, given: Given) -> int:
+    """Bring a process that was started by hand under care
+
+    Usage: adopt [options] NODE PID
+
+    The process runs on as it was, and is a task from now on: list, inspect, getrusage, kill, sKill,
+    pause, wait and events have it, and dereg ends it.  Its output is followed if it goes to a file
+    on the file system of the node's logs.  How it ends the kernel tells to a stranger since Linux
+    6.15; on older ones its status may be unknown.  It cannot be moved.  The node's policy must
+    let it: where clientd.toml names users or commands, adopt = true has to stand there.
+
+    Options:
+      --name NAME       A name of your own, shown in list.
+      -q, --quiet       The task id only.
+      --json            As JSON: {"tasks"}.
+      -h, --help        Show this.
+
+    Examples:
+      adopt node1 4711
+      adopt --name backup node2 815
+    """
+    pid = asking.whole(given["PID"], "PID", least=1)
+    request = op.Execute(
+        0, given["NODE"], argv=(b"%d" % pid,), name=given["--name"] or "", kind="adopted"
+    )
+    return launching.told(context, given, context.master.ask(request, op.Tasks))
+
+
 def programs(context: Context, given: Given) -> int:
     """Show the Python programs that nodes know by name
 
