@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from clientd.keeper import processes
+from clientd.keeper import probing, processes
 from clientd.keeper.shadows.process import NAME
 from tests.real.cluster import eventually
+from tests.real.hosts import HostCluster, Hosts, hosts_here
 from tests.real.moving import Moving
+
+__all__ = ["hosts_here"]
 
 
 class Shadowed(Moving):
@@ -213,3 +216,40 @@ def test_a_log_at_home_may_be_asked_for_with_a_move(pair: Shadowed) -> None:
     eventually(lambda: len(pair.numbers("node1", task)) > 100, "home has it from the first on")
     numbers = pair.numbers("node1", task)
     assert numbers == list(range(len(numbers)))
+
+
+# ---- processes as they are -----------------------------------------------------------------
+
+
+class Apart(Shadowed, HostCluster):
+    """The same with each node on a host of its own: another has the same pids."""
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("hosts_here")
+def test_a_process_that_moves_as_it_is_has_a_shadow_and_its_log_at_home(tmp_path: Path) -> None:
+    words = "trap 'echo bye; exit 7' TERM; n=0; while :; do echo $n; n=$((n+1)); sleep 0.02; done"
+    if not any(Path(path).exists() for path in probing.candidates()):
+        pytest.skip("no CRIU")
+    with Hosts("master", "node1", "node2") as hosts, Apart(tmp_path, hosts) as cluster:
+        eventually(lambda: all(
+            "criu=" in " ".join(node["can"]) for node in cluster.json("list", "--json")["nodes"]
+        ), "both have looked for CRIU")
+        task = str(cluster.launch("--log-at-home", "node1", "sh", "-c", words)["task"])
+        eventually(lambda: cluster.log_of("node1", task).exists(), "it runs")
+        cluster.move(task, "node2")
+        pid = cluster.shadow(task)
+        begun = cluster.log_of("node1", task).stat().st_size
+        eventually(
+            lambda: cluster.log_of("node1", task).stat().st_size > begun + 20, "home reads on"
+        )
+        cluster.move(task, "home")
+        assert not os.path.exists(f"/proc/{pid}")
+        cluster.move(task, "node2")
+        os.kill(cluster.shadow(task), signal.SIGTERM)
+        assert cluster.ended(task)["exit_code"] == 7
+        eventually(lambda: cluster.home_says(f"the shadow of {task} ended (code 7)"), "with 7")
+        whole = cluster.log_of("node2", task).read_bytes()
+        eventually(lambda: cluster.log_of("node1", task).read_bytes() == whole, "home has all")
+        numbers = [int(word) for word in whole.split() if word.isdigit()]
+        assert whole.endswith(b"bye\n") and numbers == list(range(len(numbers)))

@@ -17,6 +17,7 @@ from clientd.keeper.records import Relayed, Shadow, Shadowed
 from clientd.keeper.register import code_of
 from clientd.keeper.shadows import actions as do
 from clientd.keeper.shadows import process
+from clientd.keeper.shadows.core import MOST
 from clientd.keeper.shadows.core import Shadows as Core
 from clientd.keeper.shadows.table import Phase
 from clientd.keeper.tools import Tools
@@ -24,8 +25,10 @@ from clientd.keeper.watch import UNREAPED_S
 from godwit.errors import TaskError
 from godwit.task.record import signal_name
 
-#: Seconds till a process that could not be made, or was ended, is made again.
+#: Seconds till a process that could not be made, or was ended, is made again; twice as many each
+#: time that it could not be made, up to the other.
 AGAIN_S = 1.0
+AGAIN_MOST_S = 60.0
 #: Seconds that a process has to end as it was told; then SIGKILL ends it.
 FINISH_S = 2.0
 #: Seconds between two looks at whether one is stopped that is not our child: no one tells us.
@@ -67,6 +70,8 @@ class Shadows:
         self._folder = os.path.join(state, "shadows")
         self._core = Core(tools.register.ledger, tools.boot)
         self._there: dict[str, Standing] = {}
+        #: How often in a row the process of a task could not be made.
+        self._failures: dict[str, int] = {}
         #: Tasks in the list that is coming in.
         self._listed: set[str] = set()
         self._events: deque[do.Event] = deque()
@@ -139,7 +144,8 @@ class Shadows:
             case do.Make(shadow):
                 self._make(shadow)
             case do.MakeLater(task):
-                self._loop.alarm(f"shadow {task}", AGAIN_S, lambda: self._handle(do.Due(task)))
+                pause = min(AGAIN_S * 2 ** self._failures.get(task, 0), AGAIN_MOST_S)
+                self._loop.alarm(f"shadow {task}", pause, lambda: self._handle(do.Due(task)))
             case do.Entitle(shadow):
                 if shadow.pid is not None:
                     with suppress(OSError):  # it shows where the guest was
@@ -192,15 +198,13 @@ class Shadows:
                 raise
             finally:
                 os.close(write)
-        except TaskError as err:
-            self._events.append(do.Unmade(task, str(err)))
-            return
-        except forked.StepFailed as err:
-            self._events.append(do.Unmade(task, str(err)))
+        except (TaskError, forked.StepFailed) as err:
+            self._unmade(task, str(err))
             return
         except OSError as err:
-            self._events.append(do.Unmade(task, err.strerror or str(err)))
+            self._unmade(task, err.strerror or str(err))
             return
+        self._failures.pop(task, None)
         there = processes.look(pid)  # as a zombie if need be: nobody has waited for it
         ticks = there.start_ticks if there else 0
         self._add(task, Standing(pid, ticks, True, os.pidfd_open(pid), pipe))
@@ -208,6 +212,12 @@ class Shadows:
             "config", f"{task} left for {shadow.node}: pid {pid} is its shadow", task=task
         )
         self._events.append(do.Made(task, pid, ticks))
+
+    def _unmade(self, task: str, why: str) -> None:
+        if len(self._failures) > MOST:  # of tasks that have ended since
+            self._failures.clear()
+        self._failures[task] = min(self._failures.get(task, -1) + 1, 10)
+        self._events.append(do.Unmade(task, why))
 
     def _path(self, task: str) -> str:
         return os.path.join(self._folder, task)
