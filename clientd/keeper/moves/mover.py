@@ -126,7 +126,7 @@ class Mover:
         failpoint.hit(f"move.{record.part.value}.after")
         why = f" ({record.text})" if record.text else ""
         self._register.say(f"move {record.part.value}", f"{record.task} ({record.move}){why}")
-        if record.part is Part.CONSUMED:
+        if record.part in (Part.CONSUMED, Part.RESUMING):
             self._arrives(record.task)
         if record.pid is not None and record.part in (Part.CONSUMED, Part.RESUMING):
             self._way(record.task, record.move).settle_in(record)
