@@ -11,6 +11,7 @@ to another only when that one has said that it did not do it, and a node remembe
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -150,6 +151,10 @@ class Shadows:
         else:
             relay = do.KeepRelay(caught.task, caught.id, caught.number)
             self.relays[caught.task] = relay
+            yield from self._note(
+                "info", f"{signal_name(caught.number)} for {caught.task} on {there.name} was sent "
+                f"to its shadow on {node.name}", caught.task,
+            )
             yield from self._pass_on(relay)
 
     @staticmethod
@@ -219,10 +224,9 @@ class Shadows:
         yield self._keep(dataclasses.replace(relay, done=True))
         there = self._registry.where.get(relay.task)
         if trouble and there is not None:
-            yield from self._history.add(
-                self._wall, "warning",
-                f"{signal_name(relay.number)} for {relay.task}, sent to its shadow, came to "
-                f"nothing: {trouble}", node=there.name, task=relay.task,
+            yield from self._note(
+                "warning", f"{signal_name(relay.number)} for {relay.task}, sent to its shadow, "
+                f"came to nothing: {trouble}", relay.task,
             )
         home = self._registry.nodes.get(there.tasks[relay.task].spec.home) if there else None
         if home is not None:
@@ -231,6 +235,12 @@ class Shadows:
     def _keep(self, relay: do.KeepRelay) -> do.KeepRelay:
         self.relays[relay.task] = relay
         return relay
+
+    def _note(
+        self, level: Literal["info", "warning"], text: str, task: str
+    ) -> Iterator[do.Action]:
+        node = self._registry.where[task].name
+        yield from self._history.add(self._wall, level, text, node=node, task=task)
 
     # ---- time ------------------------------------------------------------------------------
 

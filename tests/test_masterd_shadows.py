@@ -177,6 +177,14 @@ def test_a_signal_goes_to_the_node_that_has_the_task_and_then_the_home_hears() -
     assert apart.took() == [m.Took(ID, 5)]
 
 
+def test_the_history_says_where_a_signal_came_from() -> None:
+    apart = Apart()
+    apart.caught()
+    (event,) = apart.master.done(do.KeepEvent)
+    assert event.event.text == f"SIGTERM for {ID} on n2 was sent to its shadow on n1"
+    assert apart.caught() == [] and apart.master.done(do.KeepEvent) == []
+
+
 def test_it_is_on_record_where_it_goes_before_it_goes() -> None:
     apart = Apart()
     apart.caught()
