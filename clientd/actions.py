@@ -109,6 +109,31 @@ class DropFollow:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenHomeLog:
+    """Find out how far the log of a task that is elsewhere has come here; answered by HomeLogAt.
+
+    Again is as good as once.
+    """
+
+    task: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteHomeLog:
+    """What comes at this byte of it; answered by HomeLogAt."""
+
+    task: str
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CloseHomeLog:
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
 class StartTransfer:
     """Send or receive files in a thread; ``master`` is the address that "master" stands for."""
 
@@ -228,5 +253,6 @@ class Exit:
 Action = (
     Dial | Send | Open | Close | Tell | Remember | Install | TakeLoad | TakeUsage | StartFollow
     | FinishFollow | GrantFollow | DropFollow | StartTransfer | DropTransfer | EraseFile
-    | StartShip | ShipImage | AwaitShip | DropShip | SyncLog | DropLogTimes | Say | Exit
+    | StartShip | ShipImage | AwaitShip | DropShip | SyncLog | DropLogTimes | OpenHomeLog
+    | WriteHomeLog | CloseHomeLog | Say | Exit
 )

@@ -26,6 +26,7 @@ from clientd import load
 from clientd.callers import Callers
 from clientd.core import Agent, Identity
 from clientd.follow import Follower
+from clientd.homelogs import HomeLogs
 from clientd.inotify import Growth
 from clientd.keeper import orders
 from clientd.logtimes import LogTimes
@@ -65,6 +66,7 @@ class Shell:
     def __init__(self, keeper: socket.socket):
         self._loop = asyncio.get_running_loop()
         self._keeper_socket = keeper
+        self._home_logs = HomeLogs(lambda event: self._loop.call_soon(self._handle, event))
         self._keeper = Link(_words(), frames.LOCAL_LIMIT)
         self._log = Log("agent", stderr_level=None)
         self._core: Agent | None = None
@@ -101,6 +103,7 @@ class Shell:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for follower in self._followers.values():
             follower.close()
+        self._home_logs.close_all()
         if self._listener is not None:
             await self._listener.close()
         if self._transfers is not None and self._shipping is not None:
@@ -341,6 +344,12 @@ class Shell:
                 assert self._times is not None
                 for task in tasks:
                     self._times.drop(task)
+            case do.OpenHomeLog(task, path):
+                self._home_logs.open(task, path)
+            case do.WriteHomeLog(task, offset, data):
+                self._home_logs.write(task, offset, data)
+            case do.CloseHomeLog(task):
+                self._home_logs.close(task)
             case do.Say(level, text, task):
                 self._log(level, text, **({"task": task} if task else {}))
             case do.Exit():

@@ -153,6 +153,10 @@ class Agent:
     #: master would take them for lost.
     starting: dict[str, Spec] = field(default_factory=dict)
     moves: Moves = field(default_factory=Moves)
+    #: task id -> the signal that its shadow caught, till the master has done with it.
+    caught: dict[str, wire.Caught] = field(default_factory=dict)
+    #: task id -> the log here of a task that is elsewhere.
+    homelogs: dict[str, str] = field(default_factory=dict)
     dismissed: bool = False
 
     def __post_init__(self) -> None:
@@ -215,6 +219,11 @@ class Agent:
                 yield from self._answer(order, wire.Copied(order, size, files, path, warnings))
             case on.RequestMade(request):
                 yield from self._to_master(wire.Renew(request))
+            case on.HomeLogAt(task, offset):
+                if self.stream.relation is Relation.JOINED and self.stream.link is not None:
+                    yield do.Send(self.stream.link, wire.Kept(task, offset))
+            case on.HomeLogFailed(task, text):
+                yield do.Say("warning", f"the log of {task} at home cannot be written: {text}")
             case on.WorkEnded(order, code, text):
                 yield from self._answer(order, wire.Done(order, code, text))
             case on.ShipAwaited() | on.ShipProgressed() | on.CaughtUp() | on.Landed():
@@ -264,6 +273,11 @@ class Agent:
                 yield from self._answer(order, wire.Described(order, traits))
             case orders.Surveyed(order, place):
                 yield from self._answer(order, wire.Surveyed(order, place))
+            case orders.Caught(task, number, sent):
+                self.caught[task] = wire.Caught(task, number, sent)
+                yield from self._to_master(self.caught[task])
+            case orders.HomeLog(task, path):
+                yield from self._home_log(task, path)
             case orders.Measured(children):
                 self.children = children
                 waiting, self.measuring = self.measuring, []
@@ -286,6 +300,16 @@ class Agent:
                     yield from self._start_follow(stream)
                 elif not self._writes(task):
                     yield do.FinishFollow(stream)
+
+    def _home_log(self, task: str, path: str) -> Iterator[do.Action]:
+        """What the task writes elsewhere goes in there, too, or no more."""
+        if not path:
+            self.homelogs.pop(task, None)
+            yield do.CloseHomeLog(task)
+            return
+        self.homelogs[task] = path
+        if self.stream.relation is Relation.JOINED:
+            yield do.OpenHomeLog(task, path)
 
     def _running(self, wanted: tuple[str, ...]) -> dict[str, int]:
         ids = wanted or tuple(self.tasks)
@@ -417,6 +441,8 @@ class Agent:
             # The other connection may have been faster: some are asked for already.
             for stream in [s for s, followed in self.follows.items() if not followed.started]:
                 yield from self._start_follow(stream)
+            for task, path in self.homelogs.items():
+                yield do.OpenHomeLog(task, path)
             return
         if self.master != welcome.master:
             self.master = welcome.master
@@ -437,6 +463,8 @@ class Agent:
             yield from self._to_master(wire.Report(batch, last=False))
         yield from self._to_master(wire.Report(final))
         yield from self._moving(iter(tuple(self.moves.standings.values())))
+        for caught in tuple(self.caught.values()):
+            yield from self._to_master(caught)
 
     def _to_master(self, message: wire.Message) -> Iterator[do.Action]:
         """Sends on the control link, if we are joined; the next Report makes up for it if not."""
@@ -495,8 +523,14 @@ class Agent:
                 pass
             case wire.Launch():
                 yield from self._launch(message)
-            case wire.Signal(order, tasks, number, whole):
-                yield do.Tell(orders.Signal(order, tasks, number, whole))
+            case wire.Signal(order, tasks, number, whole, relay):
+                yield do.Tell(orders.Signal(order, tasks, number, whole, relay))
+            case wire.Guests(guests, sync):
+                yield do.Tell(orders.Guests(guests, sync))
+            case wire.Took(task, number):
+                if (caught := self.caught.get(task)) and caught.id <= number:
+                    del self.caught[task]
+                yield do.Tell(orders.Took(task, number))
             case wire.Pause(order, tasks, resume):
                 yield do.Tell(orders.Pause(order, tasks, resume))
             case wire.Forget(order, tasks):
@@ -520,6 +554,8 @@ class Agent:
                 yield do.DropFollow(stream)
             case wire.Credit(stream, count):
                 yield do.GrantFollow(stream, count)
+            case wire.Log(task, offset, data):
+                yield do.WriteHomeLog(task, offset, data)
             case wire.Renewed(certificate):
                 yield do.Install(certificate)
             case wire.Reserve() | wire.Freeze() | wire.Verdict():

@@ -18,6 +18,22 @@ class KeeperTold:
 
 
 @dataclass(frozen=True, slots=True)
+class HomeLogAt:
+    """The log here of a task that is elsewhere is whole up to a byte."""
+
+    task: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class HomeLogFailed:
+    """It cannot be written for now."""
+
+    task: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class LinkOpened:
     """Our call to the master was answered."""
 
@@ -184,5 +200,6 @@ class Tick:
 Event = (
     KeeperTold | RequestMade | LinkOpened | LinkAccepted | DialFailed | LinkClosed | Received
     | LoadTaken | UsageTaken | FollowEnded | WorkProgressed | Copied | PortOpened | WorkEnded
-    | ShipAwaited | ShipProgressed | CaughtUp | Landed | LogSynced | ShipFailed | Tick
+    | ShipAwaited | ShipProgressed | CaughtUp | Landed | LogSynced | ShipFailed | HomeLogAt
+    | HomeLogFailed | Tick
 )

@@ -24,6 +24,7 @@ from clientd import __main__ as clientd
 from clientd import core as agent
 from clientd.keeper import orders
 from clientd.keeper.moves import table as parts
+from clientd.keeper.shadows import table as shadows
 from godwit.bulk import words as bulk
 from godwit.ship import words as ship
 from godwit.task import lifecycle
@@ -200,6 +201,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "relation-states": lambda: diagram(agent.TABLE, agent.Relation.APART),
     "move-states": lambda: diagram(flights.TABLE, flights.State.INTENT),
     "move-parts": lambda: diagram(parts.TABLE, parts.Part.FREEZING, parts.Part.RESERVED),
+    "shadow-states": lambda: diagram(shadows.TABLE, shadows.Phase.WANTED),
     "node-states": lambda: diagram(registry.TABLE, registry.State.UNREACHABLE),
     "joining": lambda: table_of(
         joining.Cluster, joining.Join, joining.Claim, joining.Request, joining.Joined,
@@ -209,7 +211,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "from-node": lambda: table_of_union(messages.FromNode),
     "from-master": lambda: table_of_union(messages.FromMaster),
     "stream": lambda: table_of(
-        *get_args(messages.StreamFromNode), messages.StreamFromMaster
+        *get_args(messages.StreamFromNode), *get_args(messages.StreamFromMaster)
     ),
     "bulk": lambda: table_of(
         bulk.Offer, bulk.Listing, bulk.Start, bulk.Block, bulk.Hole, bulk.End, bulk.Finish,
@@ -218,7 +220,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "ship": lambda: table_of(
         ship.Board, ship.At, bulk.Block, bulk.Hole, ship.Mark, ship.Carry, ship.Carried,
         ship.Rest, ship.End,
-        ship.Marked, ship.Whole, bulk.Failed,
+        ship.Have, ship.Marked, ship.Whole, bulk.Failed,
     ),
     "requests": lambda: table_of_union(op.Requests),
     "replies": lambda: table_of_union(op.Replies),

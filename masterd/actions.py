@@ -173,6 +173,24 @@ class KeepSource:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepRelay:
+    """Record the last signal of a task's shadow, and how far it is."""
+
+    task: str
+    id: int
+    number: int
+    #: The node that may have been told to do it.
+    sent: str = ""
+    #: Nothing more is to be done about it.
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DropRelay:
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
 class DropSource:
     digest: str
 
@@ -233,6 +251,6 @@ class Stop:
 Action = (
     Send | Open | Close | Dial | Answer | KeepFact | KeepNode | DropNode | KeepTask | DropTask
     | KeepLeaves | KeepToken | DropToken | Admit | Deny | Hand | Renew | Adopt
-    | KeepMove | KeepSource | DropSource | KeepEvent | Commit | Confirm | DialBulk | Splice
-    | DropBulk | Stop
+    | KeepMove | KeepSource | DropSource | KeepRelay | DropRelay | KeepEvent | Commit | Confirm
+    | DialBulk | Splice | DropBulk | Stop
 )

@@ -12,7 +12,8 @@ from masterd import actions as do
 
 Record = (
     do.KeepFact | do.KeepNode | do.DropNode | do.KeepLeaves | do.KeepToken | do.DropToken
-    | do.KeepTask | do.DropTask | do.KeepMove | do.KeepSource | do.DropSource | do.KeepEvent
+    | do.KeepTask | do.DropTask | do.KeepMove | do.KeepSource | do.DropSource
+    | do.KeepRelay | do.DropRelay | do.KeepEvent
 )
 #: Lines of history that wait; the oldest go.
 EVENTS = 10_000
@@ -49,6 +50,8 @@ class Backlog:
                     self._rows["tasks", task.id] = do.KeepTask(node, task)
             case do.KeepSource(digest) | do.DropSource(digest):
                 self._rows["sources", digest] = record
+            case do.KeepRelay(task) | do.DropRelay(task):
+                self._rows["relays", task] = record
             case _:
                 assert_never(record)
 

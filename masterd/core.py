@@ -23,6 +23,7 @@ from masterd.confirms import Confirms
 from masterd.copies import Copies, Role
 from masterd.follows import Follows
 from masterd.history import History
+from masterd.homelogs import HomeLogs
 from masterd.judging import Judging
 from masterd.launches import MOST, MOST_BYTES, Launches
 from masterd.moves import budget, places
@@ -33,13 +34,14 @@ from masterd.orders import Gather, Orders, unreachable
 from masterd.pruning import surplus_nodes, surplus_tasks
 from masterd.references import choose_nodes, choose_task, choose_tasks
 from masterd.registry import Node, Registry, State
+from masterd.shadows import Shadows
 from masterd.upgrades import Upgrades
 from masterd.waits import Waits
 
 #: Seconds a node has to end its tasks and itself: the keeper's grace and some more.
 DISMISS_S = 8.0
 #: Kinds of tasks that can be launched.
-KINDS = ("shell", "python")
+KINDS = ("shell", "python", "adopted")
 #: The code with which a node says that it knows no such task.
 NO_TASK = "no-task"
 #: The code with which a node says that a task is frozen for a move.
@@ -107,13 +109,15 @@ class Master:
             self.registry, chance.task_id, self.confirms, self._forget, self.sources
         )
         self.follows = Follows(self.registry)
+        self.homelogs = HomeLogs(self.registry, self.follows)
         self.waits = Waits(self.registry)
         self.upgrades = Upgrades(self.orders, lambda node, text: self._note(text, node=node))
         self.copies = Copies(self.orders, self.admission.leaves, chance.ticket)
         self.moves = Moves(
             self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
-            lambda task, node: self.follows.moved(task.id, node),
+            self._moved,
         )
+        self.shadows = Shadows(self.registry, self.orders, self.moves, self.history)
         self.judging = Judging(self.registry, self.orders, self.moves)
         #: Operators that have said Attach.
         self._attached: set[int] = set()
@@ -130,6 +134,7 @@ class Master:
         """
         self._now, self._wall = now, wall
         self.moves.at(now, wall)
+        self.shadows.at(now, wall)
         done: list[do.Action] = []
         try:
             self._collect(event, done)
@@ -139,6 +144,9 @@ class Master:
 
     def _collect(self, event: on.Event, done: list[do.Action]) -> None:
         for action in self._handle(event):
+            if isinstance(action, do.Answer) and action.operator < 0:
+                done += self.homelogs.answered(action.operator, action.reply)
+                continue
             done.append(action)
             # A launch may have been followed before it was known what came of it.
             if isinstance(action, do.Answer) and isinstance(action.reply, op.Launched):
@@ -151,6 +159,7 @@ class Master:
         return min(
             self.nodes.deadline(), self.launches.deadline(), self.waits.deadline(),
             self.orders.deadline(), self.upgrades.deadline(), self.moves.deadline(),
+            self.shadows.deadline(),
         )
 
     def _handle(self, event: on.Event) -> Iterator[do.Action]:
@@ -193,6 +202,7 @@ class Master:
                 yield from self.waits.late(now)
                 yield from self.upgrades.late(now)
                 yield from self.moves.late()
+                yield from self.shadows.late()
 
     def _note(
         self, text: str, *, node: str = "", task: str = "", notice: bool = False
@@ -266,6 +276,10 @@ class Master:
                 yield from self.admission.renew(node, request, self._now)
             case wire.Standing():
                 yield from self.moves.said(node, message)
+            case wire.Kept():
+                yield from self.homelogs.kept(node, message)
+            case wire.Caught():
+                yield from self.shadows.caught(node, message)
             case wire.Able(can, lacks):
                 node.can, node.lacks = can, dict(lacks)
             case wire.Leaving():
@@ -329,6 +343,14 @@ class Master:
         yield from self.follows.changed(task)
         if task.status.ended or task.status is Status.UNKNOWN:
             yield from self.moves.ended(task.id)
+        yield from self.shadows.look(task.id)
+
+    def _moved(self, task: Task, node: Node) -> Iterator[do.Action]:
+        """It runs there now."""
+        if task.spec.home == node.name:
+            yield from self.homelogs.stop(task.id)
+        yield from self.follows.moved(task.id, node)
+        yield from self.shadows.look(task.id)
 
     def _tell_of(self, node: Node, before: Task | None, task: Task) -> Iterator[do.Action]:
         if before is not None and before.status is task.status:
@@ -368,6 +390,7 @@ class Master:
         for name in surplus_tasks(node):
             yield from self._forget(node, name)
         yield from self.moves.reported(node)
+        yield from self.shadows.reported(node)
 
     def _rejected(self, node: Node, task: str, code: str, text: str) -> Iterator[do.Action]:
         """Nothing came of this launch; it never was a task."""
@@ -393,6 +416,8 @@ class Master:
         yield from self.follows.forgotten(task, code, text)
         yield from self.waits.changed(task)
         yield from self.moves.ended(task)
+        yield from self.shadows.forgotten(task)
+        yield from self.homelogs.stop(task)
         other, claim = self.registry.doubted.pop(task, (node, None))
         if claim is not None and other is not node and other.connected:
             yield from self._update(other, claim)
@@ -402,6 +427,7 @@ class Master:
 
     def _lost(self, node: Node) -> Iterator[do.Action]:
         """It is not heard any more: who wants what is there now does not wait for its return."""
+        yield from self.homelogs.lost(node)
         yield from self.follows.cut(node, "unreachable", unreachable(node), live=False)
 
     def _left(self, node: Node) -> Iterator[do.Action]:
@@ -592,6 +618,11 @@ class Master:
             raise UsageError(
                 f"a count of {request.count} is not between 1 and {MOST}", code="bad-count",
                 exit_status=2,
+            )
+        is_one = request.count == 1 and len(self._nodes(request.nodes)) == 1
+        if request.kind == "adopted" and not is_one:
+            raise UsageError(
+                "a process is adopted once, on one node", code="bad-count", exit_status=2
             )
         if not request.argv:
             raise UsageError("there is no command to run", code="usage", exit_status=2)

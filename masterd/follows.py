@@ -146,6 +146,14 @@ class Follows:
         if not tasks:
             yield from self._finish_if_complete(reading)
 
+    def copy(self, reader: int, task: str, node: Node, offset: int) -> Iterator[do.Action]:
+        """Follows a task's log from a byte on, for a reader that is no operator."""
+        reading = Reading(reader, 0, {task: None}, live=True)
+        self._add(reading)
+        stream = self._open(reading, node, wire.Follow(0, task, offset=offset, live=True))
+        stream.next = offset
+        yield from self._again(stream)
+
     # ---- what nodes send -------------------------------------------------------------------
 
     def chunk(self, node: Node, message: wire.Chunk) -> Iterator[do.Action]:

@@ -91,8 +91,9 @@ class Launches:
             if node.control is None:
                 launch.faults.append(op.Fault(node.name, "unreachable", unreachable(node)))
                 continue
-            if request.kind == "python" and request.kind not in node.can:
-                text = f"{node.name} cannot run {request.kind} tasks"
+            if request.kind != "shell" and request.kind not in node.can:
+                why = node.lacks.get(request.kind, "")
+                text = f"{node.name} has no {request.kind} tasks" + (f": {why}" if why else "")
                 launch.faults.append(op.Fault(node.name, "cannot", text))
                 continue
             template = self._template(request, node, wall, digest)
@@ -143,6 +144,7 @@ class Launches:
             task="", argv=request.argv, shell=request.shell, kind=request.kind, home=node.name,
             name=request.name, cwd=request.cwd, env=request.env, user=request.user,
             digest=digest, oneoff=request.oneoff, asked_at=wall, contained=request.contained,
+            log_at_home=request.log_at_home,
         )
 
     def _fresh_id(self) -> str:

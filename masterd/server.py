@@ -143,6 +143,7 @@ class Server:
             else:  # its node was deregistered
                 self._store.put(do.DropTask(kept_task.task.id))
         self._core.sources.update(kept.sources)
+        self._core.shadows.relays.update((relay.task, relay) for relay in kept.relays)
         self._core.moves.load(kept.moves, self._loop.time())
 
     def _write_address(self, address: str) -> None:
@@ -378,7 +379,7 @@ class Server:
                 self._store.put(action)
             case do.KeepLeaves() | do.KeepToken() | do.DropToken() | do.KeepMove():
                 self._store.put(action)
-            case do.KeepSource() | do.DropSource():
+            case do.KeepSource() | do.DropSource() | do.KeepRelay() | do.DropRelay():
                 self._store.put(action)
             case do.Admit(asked) | do.Deny(asked):
                 if question := self._questions.get(asked):

@@ -51,6 +51,12 @@ SCHEMA: tuple[str, ...] = (
     """
     CREATE TABLE sources (digest TEXT PRIMARY KEY, text BLOB NOT NULL) STRICT;
     """,
+    """
+    CREATE TABLE relays (
+        task TEXT PRIMARY KEY, id INTEGER NOT NULL, number INTEGER NOT NULL, sent TEXT NOT NULL,
+        done INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 #: Rows of history kept; older ones go, a tenth at a time.
 EVENTS_KEPT = 100_000
@@ -83,6 +89,8 @@ class Kept(msgspec.Struct):
     events: list[Event]
     #: Texts of Python programs by their sha256.
     sources: dict[str, bytes] = {}
+    #: Signals that were sent to shadows, the last of each task.
+    relays: list[do.KeepRelay] = []
 
 
 def _readable(rows: Iterable[tuple[Any, bytes]], kind: type[T]) -> Iterator[tuple[Any, T]]:
@@ -178,6 +186,10 @@ class Store:
             moves=[move for _, move in _readable(db.execute(moves), Move)],
             events=[event for _, event in _readable(db.execute(newest), Event)][::-1],
             sources=dict(db.execute("SELECT digest, text FROM sources")),
+            relays=[
+                do.KeepRelay(task, number, signal, sent, bool(done)) for task, number, signal, sent,
+                done in db.execute("SELECT task, id, number, sent, done FROM relays")
+            ],
         )
         self._settle(kept)
         self._thread.start()
@@ -310,6 +322,11 @@ class Store:
                 run("INSERT OR REPLACE INTO sources VALUES (?, ?)", (digest, text))
             case do.DropSource(digest):
                 run("DELETE FROM sources WHERE digest = ?", (digest,))
+            case do.KeepRelay(task, number, signal, sent, done):
+                relay = (task, number, signal, sent, int(done))
+                run("INSERT OR REPLACE INTO relays VALUES (?, ?, ?, ?, ?)", relay)
+            case do.DropRelay(task):
+                run("DELETE FROM relays WHERE task = ?", (task,))
             case do.KeepEvent(event):
                 seq = run("INSERT INTO events (record) VALUES (?)", (_encode(event),)).lastrowid
                 if seq and seq % (EVENTS_KEPT // 10) == 0:

@@ -388,6 +388,10 @@ PASSED_ON: list[tuple[m.Message, do.Action]] = [
      do.StartTransfer(m.Transfer(1, "t", "send", b"/x"), "hub:15440")),
     (m.Abandon(1), do.DropTransfer(1)),
     (m.Unfollow(1), do.DropFollow(1)),
+    (m.Signal(1, ("a",), 15, relay=7), do.Tell(orders.Signal(1, ("a",), 15, relay=7))),
+    (m.Guests((m.Guest("a", "", "n2", 2),), "last"),
+     do.Tell(orders.Guests((m.Guest("a", "", "n2", 2),), "last"))),
+    (m.Took("a", 5), do.Tell(orders.Took("a", 5))),
 ]
 ANSWERS: list[tuple[on.Event, m.Message]] = [
     (on.WorkProgressed(1, 2, 3), m.Moved(1, 2, 3)),
@@ -607,3 +611,44 @@ def test_a_thousand_followed_tasks_are_each_looked_at_once(
         for name in names:
             driver.tell(orders.Changed((task(name, status),)))
     assert looks == 2000
+
+
+# ---- shadows -------------------------------------------------------------------------------
+
+
+def test_what_a_shadow_caught_is_said_on_each_connection_till_it_is_taken() -> None:
+    driver = joined()
+    caught = m.Caught("a", 5, 15)
+    assert driver.tell(orders.Caught("a", 5, 15)) == sent(caught)
+    driver(on.LinkClosed(CONTROL, "reset"))
+    assert do.Send(CONTROL, caught) in driver.join()
+    assert driver.hear(m.Took("a", 5)) == [do.Tell(orders.Took("a", 5))]
+    driver(on.LinkClosed(CONTROL, "reset"))
+    assert do.Send(CONTROL, caught) not in driver.join()
+
+
+def test_what_is_taken_late_leaves_the_next_signal_to_be_said() -> None:
+    driver = joined()
+    driver.tell(orders.Caught("a", 6, 1))
+    driver.hear(m.Took("a", 5))
+    driver(on.LinkClosed(CONTROL, "reset"))
+    assert do.Send(CONTROL, m.Caught("a", 6, 1)) in driver.join()
+
+
+def test_a_log_at_home_is_asked_for_on_each_stream() -> None:
+    driver = joined()
+    opened = do.OpenHomeLog("a", "/logs/a")
+    assert driver.tell(orders.HomeLog("a", "/logs/a")) == [opened]
+    assert driver(on.HomeLogAt("a", 9)) == sent(m.Kept("a", 9), link=STREAM)
+    assert driver.hear(m.Log("a", 9, b"x"), STREAM) == [do.WriteHomeLog("a", 9, b"x")]
+    driver(on.LinkClosed(CONTROL, "reset"))
+    assert driver(on.HomeLogAt("a", 10)) == []
+    assert opened in driver.join()
+    assert driver.tell(orders.HomeLog("a", "")) == [do.CloseHomeLog("a")]
+    driver(on.LinkClosed(CONTROL, "reset"))
+    assert opened not in driver.join()
+
+
+def test_a_log_at_home_that_cannot_be_written_is_said() -> None:
+    (said,) = joined()(on.HomeLogFailed("a", "no space left"))
+    assert isinstance(said, do.Say) and "no space left" in said.text

@@ -108,3 +108,24 @@ def test_programs_are_json_for_scripts(master: Scripted, desk: Desk) -> None:
     )
     assert desk.run("programs", "-o", "name") == 0
     assert desk.said[2:] == ["CountProcess", "Factorial"]
+
+
+def test_a_process_is_adopted_by_its_pid(master: Scripted, desk: Desk) -> None:
+    assert desk.run("adopt", "-q", "--name", "b", "node1", "4711") == 0
+    assert desk.said == ["k3f9a2xq"]
+    assert master.got(op.Execute) == [
+        op.Execute(2, "node1", (b"4711",), name="b", kind="adopted")
+    ]
+
+
+@pytest.mark.parametrize("pid", ["0", "-5", "x", "4711x", ""])
+def test_what_is_no_pid_is_wrong_usage(master: Scripted, desk: Desk, pid: str) -> None:
+    assert desk.run("adopt", "node1", "--", pid) == 2
+    assert master.got(op.Execute) == []
+
+
+def test_a_log_at_home_is_asked_for(master: Scripted, desk: Desk) -> None:
+    assert desk.run("run", "-q", "--log-at-home", "node1", "P") == 0
+    assert master.got(op.Execute) == [
+        op.Execute(2, "node1", (b"P",), kind="python", log_at_home=True)
+    ]

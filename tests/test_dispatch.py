@@ -70,7 +70,12 @@ TABLE: list[tuple[wire.Message, set[str]]] = [
     (wire.Survey(1, Spec("t", (b"P",))), {MASTER}),
     (wire.Described(1, Traits("x86_64")), {NODE}),
     (wire.Surveyed(1, Place("n", "x86_64")), {NODE}),
+    (wire.Caught("t", 1, 15), {NODE}),
+    (wire.Guests((wire.Guest("t", "", "n2", 2),)), {MASTER}),
+    (wire.Took("t", 1), {MASTER}),
     (wire.Chunk(1, 0, b"d"), {NODE_STREAM}),
+    (wire.Kept("t", 0), {NODE_STREAM}),
+    (wire.Log("t", 0, b"d"), {MASTER_STREAM}),
     (wire.Ended(1, 0), {NODE_STREAM}),
     (wire.Credit(1, 1), {MASTER_STREAM}),
 ]

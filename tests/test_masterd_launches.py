@@ -315,7 +315,7 @@ def test_a_node_that_cannot_run_python_is_a_fault() -> None:
     node.join()
     node.say(m.Report(()))
     world.ask(op.Execute(5, "n1", (b"CountProcess", b"1"), kind="python"))
-    assert answer(world).faults == (op.Fault("n1", "cannot", "n1 cannot run python tasks"),)
+    assert answer(world).faults == (op.Fault("n1", "cannot", "n1 has no python tasks"),)
 
 
 @pytest.mark.parametrize("request_", [
@@ -449,3 +449,27 @@ def test_a_thousand_tasks_cost_one_look_each(monkeypatch: pytest.MonkeyPatch) ->
     for name in list(world.core.registry.where):
         node.say(m.Changed((task(name),)))
     assert len(answer(world).tasks) == 1000 and looks == 1000
+
+
+def test_a_process_is_adopted_once_on_one_node() -> None:
+    world = Mastering()
+    node = world.node("n1")
+    node.can = ("shell", "adopted")
+    node.join()
+    world.node("n2")
+    for request in (
+        op.Execute(1, "all", (b"7",), kind="adopted"),
+        op.Execute(1, "n1", (b"7",), kind="adopted", count=2),
+    ):
+        (problem,) = world.ask(request)
+        assert isinstance(problem, op.Problem) and problem.code == "bad-count"
+    world.ask(op.Execute(1, "n1", (b"7",), kind="adopted"))
+    (launch,) = world.sends(m.Launch)
+    assert (launch.spec.kind, launch.spec.argv) == ("adopted", (b"7",))
+
+
+def test_a_node_that_adopts_nothing_says_so() -> None:
+    world = Mastering()
+    world.node("n1")
+    (reply,) = world.ask(op.Execute(1, "n1", (b"7",), kind="adopted"))
+    assert isinstance(reply, op.Tasks) and reply.faults[0].message == "n1 has no adopted tasks"

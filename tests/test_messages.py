@@ -44,6 +44,13 @@ EXAMPLES: list[tuple[m.Message, dict[str, object]]] = [
     (m.Leaving("SIGTERM", 2), {"is": "Leaving", "reason": "SIGTERM", "tasks_left": 2}),
     (m.Able(("shell",), {"criu": "none"}),
      {"is": "Able", "can": ["shell"], "lacks": {"criu": "none"}}),
+    (m.Caught("a", 5, 15), {"is": "Caught", "task": "a", "id": 5, "number": 15}),
+    (m.Guests((m.Guest("a", "", "n2", 2), m.Guest("b", "bob", "n2", 3, "ended", 4)), "last"),
+     {"is": "Guests", "guests": [
+         {"task": "a", "user": "", "node": "n2", "epoch": 2},
+         {"task": "b", "user": "bob", "node": "n2", "epoch": 3, "state": "ended", "exit_code": 4},
+     ], "sync": "last"}),
+    (m.Took("a", 5), {"is": "Took", "task": "a", "id": 5}),
     (m.Listening(4, 9), {"is": "Listening", "order": 4, "port": 9}),
     (m.Moved(4, 1, 2), {"is": "Moved", "order": 4, "done": 1, "total": 2}),
     (m.Launch(Spec("", (b"true",)), ("a", "b"), (1, 2)),
@@ -91,6 +98,8 @@ EXAMPLES: list[tuple[m.Message, dict[str, object]]] = [
          "objection": ["policy", "no"]}}),
     (m.Chunk(1, 5, b"\x00"), {"is": "Chunk", "stream": 1, "offset": 5, "data": b"\x00"}),
     (m.Ended(1, 6), {"is": "Ended", "stream": 1, "offset": 6}),
+    (m.Kept("a", 7), {"is": "Kept", "task": "a", "offset": 7}),
+    (m.Log("a", 7, b"x", 2), {"is": "Log", "task": "a", "offset": 7, "data": b"x", "dropped": 2}),
     (m.Credit(1, 6), {"is": "Credit", "stream": 1, "count": 6}),
 ]
 
@@ -100,7 +109,7 @@ DECODERS = {
     m.decode_from_node: (*m.FromNode.__args__, m.Refuse),
     m.decode_from_master: (*m.FromMaster.__args__, m.Refuse),
     m.decode_stream_from_node: m.StreamFromNode.__args__,
-    m.decode_stream_from_master: (m.StreamFromMaster,),
+    m.decode_stream_from_master: m.StreamFromMaster.__args__,
 }
 NAMES = [type(message).__name__ for message, _ in EXAMPLES]
 

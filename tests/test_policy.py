@@ -371,7 +371,7 @@ def test_a_path_hole_reaches_into_the_roots_and_by_no_link_out_of_them(tmp_path:
 
 def test_what_a_policy_takes_away_is_said() -> None:
     lacks = policy(FULL).lacks()
-    assert lacks.keys() == {"shell", "python", "other-users", "more-tasks"}
+    assert lacks.keys() == {"shell", "python", "other-users", "adopted", "more-tasks"}
     assert "2 templates" in lacks["shell"] and "render, nobody" in lacks["other-users"]
 
 

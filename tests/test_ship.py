@@ -383,3 +383,58 @@ def test_a_source_goes_on_when_it_is_woken(files: Files) -> None:
     with near, far:
         os.eventfd_write(wake, 1)
         ship.Sending(near, files.open("log")).wait(wake)
+
+
+# ---- a log that is there already -----------------------------------------------------------
+
+
+def test_what_the_destination_has_of_the_log_is_not_sent(files: Files) -> None:
+    (files.top / "from.log").write_bytes(bytes(range(256)) * 256)
+    near, far = socket.socketpair()
+    destination = Link(far, words.decode_from_source, words.LIMIT)
+    destination.put(words.Have(50_000))
+    destination.flush()
+    source = ship.Sending(near, files.open("from.log"))
+    thread = threading.Thread(target=source.stream, args=(quiet,))
+    with near, far:
+        thread.start()
+        assert isinstance(destination.get(), Board)
+        assert destination.get() == At(LOG, 50_000)
+        assert destination.get() == Block(65536 - 50_000)
+        destination.read_into(memoryview(bytearray(65536 - 50_000)))
+        assert destination.get() == Mark(1)
+        destination.put(Marked(1))
+        destination.flush()
+        thread.join(10)
+
+
+@pytest.mark.parametrize("had", [0, 1, 50_000, 64 * 1024, 70_000])
+def test_a_log_is_whole_however_much_of_it_was_there(files: Files, had: int) -> None:
+    whole = os.urandom(64 * 1024)
+    (files.top / "log").write_bytes((whole + bytes(8192))[:had])
+    (files.top / "from.log").write_bytes(whole)
+    (files.top / "from.image").write_bytes(IMAGE_BYTES)
+    near, far = socket.socketpair()
+
+    def receive() -> None:
+        receiving = ship.Receiving(far, files.open("log"), files.open("image"))
+        receiving.run()
+        receiving.finish()
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    with near, far:
+        source = ship.Sending(near, files.open("from.log"))
+        source.stream(quiet)
+        source.finish(files.open("from.image"), len(whole), len(IMAGE_BYTES))
+        thread.join(10)
+    assert files.read("log") == whole
+
+
+def test_a_source_may_not_skip_what_is_not_there(landing: Landing) -> None:
+    link = Link(landing.near, words.decode_from_destination, words.LIMIT)
+    link.put(BOARD)
+    link.put(At(LOG, 100))
+    link.flush()
+    with pytest.raises(TransferError, match="it goes on where nothing is"):
+        link.get()

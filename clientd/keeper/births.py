@@ -224,15 +224,31 @@ class Births:
         except TaskError:
             del self._guests[spec.task]
             self._containment.discard(spec.task)
-            if fresh:
+            if fresh and not self._is_kept_here(spec.task):
                 self._unlink_log(spec.task)
             raise
 
     def guest_log(self, task: str, fresh: bool) -> int:
         """The log of a task that may move here, open: made for the agent to write if it is to be
         ``fresh``, else it is there.  Raises TaskError."""
-        if not fresh:
+        if not fresh or self._is_kept_here(task):
             return self._open_again(task)
+        return self._new_log(task)
+
+    def home_log(self, task: str) -> int:
+        """The log of a task that is elsewhere, open: made if it is not there.  Raises TaskError."""
+        if not os.path.lexists(self.log_path(task)):
+            return self._new_log(task)
+        log = self._open_again(task)
+        self._give_to_agent(log)
+        return log
+
+    def _is_kept_here(self, task: str) -> bool:
+        """It was written on while the task was elsewhere: most of it is here already."""
+        known = self._register.ledger.shadows.get(task)
+        return known is not None and known.log and os.path.lexists(self.log_path(task))
+
+    def _new_log(self, task: str) -> int:
         log = self._spawner.open_log(task)
         self._give_to_agent(log)
         return log

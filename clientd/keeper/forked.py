@@ -36,8 +36,8 @@ class Program:
     #: A cgroup's folder to begin in, or -1 for the one that we are in.
     cgroup: int
 
-    #: Tried in turn, as execvp(3) does.
-    files: Sequence[bytes]
+    #: Tried in turn, as execvp(3) does; an open file as fexecve(3) does.
+    files: Sequence[bytes | int]
     words: tuple[bytes, ...]
     environment: Mapping[bytes, bytes]
     cwd: bytes

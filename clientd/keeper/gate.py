@@ -39,6 +39,21 @@ class Gate:
             or self.policy.full(occupied)
         )
 
+    def user_of(self, name: str) -> pwd.struct_passwd | None:
+        """Whom to become for that name; None: we are that user.  Raises TaskError."""
+        self._check_user(name)
+        if err := self.policy.user_objection(name, self.me):
+            raise err
+        user = forked.find_user(name) if name else None
+        return None if user is None or user.pw_uid == os.geteuid() else user
+
+    def check_adopted(self, user: str) -> None:
+        """A process of this user's (empty: ours) may be brought under care.  Raises TaskError."""
+        if self.agent and user == self.agent.pw_name:
+            raise TaskError(CODE, f"{user} is the user of this node's agent")
+        if err := self.policy.user_objection(user, self.me):
+            raise err
+
     def _check_user(self, name: str) -> None:
         """Raises TaskError."""
         if not name:

@@ -112,6 +112,7 @@ class Keeper:
             yield orders.Known(batch, last=False)
         yield orders.Known(())
         yield from list(self._tasks.mover.standings())
+        yield from list(self._tasks.shadows.first_words())
 
     def looked_for_criu(self, found: Found) -> None:
         """What came of it; the agent hears of it, now or with the rest."""
@@ -145,8 +146,10 @@ class Keeper:
                 self._end_all(number, tasks, self._unless_moving(self._tasks.end))
             case orders.Signal(number, _, _, True):
                 self._tell(orders.Acted(number, "bad-signal", "only SIGKILL reaches all of a task"))
-            case orders.Signal(number, tasks, sent):
-                self._each(number, tasks, lambda task: self._tasks.signal(task, sent))
+            case orders.Signal(number, tasks, sent, relay=relay):
+                self._each(number, tasks, lambda task: self._tasks.signal(task, sent, relay))
+            case orders.Guests() | orders.Took():
+                self._tasks.shadows.obey(order)
             case orders.Pause(number, tasks, resume):
                 self._each(number, tasks, lambda task: self._tasks.pause(task, resume))
             case orders.Forget(number, tasks):
@@ -254,6 +257,7 @@ class Keeper:
         if not end_tasks:
             self._leave()
             return
+        self._tasks.shadows.leave()
         self._phase = Phase.ENDING
         self._tasks.terminate()
         self._loop.alarm("stop", GRACE_S, self._kill_all)

@@ -61,6 +61,8 @@ class Census:
         mark = self._mark(process.pid)
         if mark == (self._keeper, task.id):
             return True
+        if runs and (process.pid, process.start_ticks) == (task.pid, task.start_ticks):
+            return True  # one that was started by hand may lead nothing
         if not task.pid or task.pid not in (process.session, process.group):
             return False
         # Orphans of a task that we started are our children.

@@ -6,9 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from clientd.keeper import processes
+from clientd.keeper import byhand, processes
 from clientd.keeper.births import Births
-from clientd.keeper.records import Started
+from clientd.keeper.records import Noted, Started
 from clientd.keeper.register import code_of
 from clientd.keeper.spawn import Spawned
 from clientd.keeper.tools import Tools
@@ -99,6 +99,9 @@ class Launches:
             if spec.kind == "python":
                 self._births.launch(spec)
                 return
+            if spec.kind == byhand.KIND:
+                self._adopt(spec)
+                return
             spawned = self._spawn(spec, many)
         except TaskError as err:
             self._containment.leave()
@@ -115,6 +118,26 @@ class Launches:
         self._register.note(Started(task, pid, ticks, self._boot, log, time.time()), task)
         self._watch.add(Root(task, pid, ticks, True, peak, spawned.init, spawned.pidfd))
         self._register.say("started", f"{task} (pid {pid})")
+
+    def _adopt(self, spec: Spec) -> None:
+        """It runs already: nothing is started.  Raises TaskError."""
+        found = byhand.find(spec, self._gate)
+        task, process = spec.task, found.process
+        if process.pid in self._watch.by_pid:
+            raise TaskError("task", f"{process.pid} belongs to a task already")
+        log = self._spawner.log_path(task)
+        without = byhand.link_log(process.pid, log)
+        try:
+            self._watch.add(Root(task, process.pid, process.start_ticks, False))
+        except OSError as err:
+            byhand.unlink_log(log)
+            raise TaskError("ESRCH", f"there is no process {process.pid} here") from err
+        self._register.note(Started(
+            task, process.pid, process.start_ticks, self._boot, "" if without else log, time.time()
+        ), task)
+        about = f"started by hand: {found.command}"
+        self._register.note(Noted(task, f"{about}; {without}" if without else about), task)
+        self._register.say("adopted", f"{task} (pid {process.pid})")
 
     def _spawn(self, spec: Spec, many: bool) -> Spawned:
         try:

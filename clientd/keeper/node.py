@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from zlib import crc32
 
-from clientd.keeper import agents, processes
+from clientd.keeper import agents, byhand, processes
 from clientd.keeper.apart import Apart
 from clientd.keeper.birth import Born, settle_memory
 from clientd.keeper.cgroups import Cgroups
@@ -187,7 +187,7 @@ def _run(
 def admit_agent(settings: Settings, agent: pwd.struct_passwd, ledger: Ledger) -> None:
     """An agent of another user reads what tasks wrote before.  Raises StartError if it cannot."""
     for task in ledger.tasks.values():
-        if task.log:
+        if task.log and task.spec.kind != byhand.KIND:
             with suppress(OSError):  # it is gone
                 give_log(task.log, agent.pw_gid)
     folders = [os.path.join(settings.state, name) for name in ("agent", "files")]
@@ -229,7 +229,7 @@ def facts_of(settings: Settings, uncontained: str, not_apart: str, level: Level)
     can = {
         "shell": policy.templates is None, "python": policy.templates is None,
         "contain": not uncontained, "apart": not not_apart, "users": is_root,
-        "policy": bool(policy.path),
+        "policy": bool(policy.path), byhand.KIND: policy.adopts,
     }
     return Facts(
         name=settings.name, state=settings.state, logs=settings.logs, boot=processes.boot_id(),

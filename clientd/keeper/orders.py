@@ -12,7 +12,7 @@ from godwit.errors import MessageError
 from godwit.log import Level
 from godwit.task.record import Spec, Task, Usage
 from godwit.task.verdict import Place, Traits
-from godwit.wire.messages import MoveState
+from godwit.wire.messages import Guest, MoveState
 
 
 class Order(Struct, frozen=True, tag_field="is", omit_defaults=True):
@@ -34,6 +34,8 @@ class Signal(Order, frozen=True, tag="Signal"):
     tasks: tuple[str, ...]
     number: int
     whole: bool = False
+    #: Not 0: it was sent to the task's shadow, and is done once, however often it is ordered.
+    relay: int = 0
 
 
 class Pause(Order, frozen=True, tag="Pause"):
@@ -132,6 +134,20 @@ class Survey(Order, frozen=True, tag="Survey"):
     order: int
     spec: Spec
     paths: tuple[bytes, ...] = ()
+
+
+class Guests(Order, frozen=True, tag="Guests"):
+    """Where tasks of this home are (godwit.wire.messages.Guests)."""
+
+    guests: tuple[Guest, ...]
+    sync: Literal["", "more", "last"] = ""
+
+
+class Took(Order, frozen=True, tag="Took"):
+    """The master has done with what was told by Caught."""
+
+    task: str
+    id: int
 
 
 class Stop(Order, frozen=True, tag="Stop"):
@@ -285,13 +301,29 @@ class Shipping(Word, frozen=True, tag="Shipping"):
     files: tuple[bytes, ...] = ()
 
 
+class Caught(Word, frozen=True, tag="Caught"):
+    """A task's shadow caught a signal; told again to each agent till it was taken."""
+
+    task: str
+    id: int
+    number: int
+
+
+class HomeLog(Word, frozen=True, tag="HomeLog"):
+    """What this task writes elsewhere goes into this file, too, after what it has; told to each
+    agent.  An empty path: no more."""
+
+    task: str
+    path: str
+
+
 Orders = (
     Start | Signal | Pause | Forget | Measure | Settled | Restart | Stop | Say | Reserve | Freeze
-    | Landed | Cut | Verdict | Describe | Survey
+    | Landed | Cut | Verdict | Describe | Survey | Guests | Took
 )
 Words = (
     Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Standing
-    | Landing | Shipping | Able | Described | Surveyed
+    | Landing | Shipping | Able | Described | Surveyed | Caught | HomeLog
 )
 
 _encoder = msgspec.msgpack.Encoder()

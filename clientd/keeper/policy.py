@@ -41,6 +41,14 @@ class Policy:
     roots: tuple[str, ...] = ()
     #: Folders that other nodes see under the same path.
     shared: tuple[str, ...] = ()
+    #: Whether processes that were started by hand may be adopted; None: where nothing is limited.
+    adopt: bool | None = None
+
+    @property
+    def adopts(self) -> bool:
+        """It does; a file that names users or commands has to say so."""
+        open_to_all = self.users is None and self.templates is None
+        return open_to_all if self.adopt is None else self.adopt
 
     def objection(
         self, spec: Spec, words: Sequence[bytes], me: str, may_reach: MayReach
@@ -49,16 +57,25 @@ class Policy:
 
         ``words`` are what would be executed, ``me`` is the user that clientd runs as.
         """
-        why = self._user(spec, me) or self._command(spec, words, may_reach)
+        # Whose a process is that runs already is asked when it is looked at.
+        whose = "" if spec.kind == "adopted" else self._user(spec.user, me)
+        why = whose or self._command(spec, words, may_reach)
         return TaskError(CODE, f"{why} (the policy of this node)") if why else None
 
-    def _user(self, spec: Spec, me: str) -> str:
-        user = spec.user or me
+    def user_objection(self, user: str, me: str) -> TaskError | None:
+        """Why nothing runs as this user here."""
+        why = self._user(user, me)
+        return TaskError(CODE, f"{why} (the policy of this node)") if why else None
+
+    def _user(self, name: str, me: str) -> str:
+        user = name or me
         if self.users is None or user in self.users:
             return ""
         return f"no task runs as {user} here, only as {_listed(self.users)}: say --user"
 
     def _command(self, spec: Spec, words: Sequence[bytes], may_reach: MayReach) -> str:
+        if spec.kind == "adopted":
+            return "" if self.adopts else "no process is adopted here: adopt = true would let it"
         if self.templates is None:
             return ""
         if spec.kind != "shell":
@@ -105,6 +122,8 @@ class Policy:
             found["python"] = found["shell"]
         if self.users is not None:
             found["other-users"] = f"its policy lets tasks run as {_listed(self.users)}"
+        if not self.adopts:
+            found["adopted"] = "its policy lets no process be adopted"
         if self.max_tasks is not None:
             found["more-tasks"] = f"its policy lets {self.max_tasks} run at once"
         return found
@@ -128,7 +147,9 @@ class Wrong(ValueError):
 
 def read_policy(path: str, document: Mapping[str, Any]) -> Policy:
     """``document`` is what the TOML says.  Raises Wrong, naming the key and what would be right."""
-    _only(document, "", ("users", "max_tasks", "orphans", "commands", "files", "shared"))
+    _only(document, "", (
+        "users", "max_tasks", "orphans", "adopt", "commands", "files", "shared",
+    ))
     commands = _table(document, "commands", ("mode", "templates", "env", "folders"))
     files = _table(document, "files", ("roots",))
     shared = _table(document, "shared", ("paths",))
@@ -137,6 +158,7 @@ def read_policy(path: str, document: Mapping[str, Any]) -> Policy:
         users=_users(document),
         max_tasks=_count(document, "max_tasks"),
         orphans=_text(document, "orphans"),
+        adopt=_flag(document, "adopt"),
         templates=_templates(commands),
         env=_names(commands),
         folders=_paths(commands, "commands.folders"),
@@ -188,6 +210,13 @@ def _count(document: Mapping[str, Any], key: str) -> int | None:
         return None
     if type(value) is not int or not 1 <= value <= MOST_TASKS:
         raise Wrong(f"{key}: write a number from 1 to {MOST_TASKS}")
+    return value
+
+
+def _flag(found: Mapping[str, Any], key: str) -> bool | None:
+    value = found.get(key)
+    if value is not None and type(value) is not bool:
+        raise Wrong(f"{key}: write true or false")
     return value
 
 

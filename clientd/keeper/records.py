@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from clientd.keeper.moves.table import Part
+from clientd.keeper.shadows.table import Phase
 from godwit.errors import TaskError
 from godwit.task.lifecycle import Cause, Status, advance
 from godwit.task.record import Spec, Task, Usage
@@ -137,13 +138,58 @@ class Left(Record, frozen=True, tag="L"):
     epoch: int
 
 
+class Waiting(Struct, frozen=True):
+    """A signal that a shadow caught and that the master has not taken yet."""
+
+    #: Grows with each of a task's, over all of its shadows.
+    id: int
+    number: int
+
+
+class Shadow(Struct, frozen=True, omit_defaults=True):
+    """What stays at home of one task that left."""
+
+    task: str
+    user: str = ""
+    #: Where the guest is, and under which epoch.
+    node: str = ""
+    epoch: int = 0
+    phase: Phase = Phase.WANTED
+    #: The process, if there is one.
+    pid: int | None = None
+    start_ticks: int = 0
+    boot: str = ""
+    #: The process's own number of the last signal that was taken from it.
+    taken: int = 0
+    #: The highest id of a signal so far.
+    last: int = 0
+    waiting: tuple[Waiting, ...] = ()
+    #: What it ends, or ended, with, as wait(2) has it.
+    status: int = 0
+    #: What the guest writes is in a log here, too.
+    log: bool = False
+
+
+class Shadowed(Record, frozen=True, tag="H"):
+    """All that this node has on record of one shadow, after each of its steps."""
+
+    shadow: Shadow
+
+
+class Relayed(Record, frozen=True, tag="I"):
+    """A signal that came by a task's shadow is about to be sent to it, for the only time."""
+
+    task: str
+    id: int
+
+
 Records = (
     Accepted | Refused | Started | Stepped | Exited | Noted | Forgotten | Kept | Based | Moved
-    | Left | Trace
+    | Left | Trace | Shadowed | Relayed
 )
 
 #: Records that may speak of a task that is not here.
-_ALONE = (Refused, Moved, Left)
+_ALONE = (Refused, Moved, Left, Relayed)
 
 encode = msgspec.msgpack.Encoder().encode
 _decoder: msgspec.msgpack.Decoder[Records] = msgspec.msgpack.Decoder(Records)
@@ -169,6 +215,10 @@ class Ledger:
         self.moves: dict[str, Moved] = {}
         #: Task id -> the highest epoch under which it was here: it comes back under a higher one.
         self.epochs: dict[str, int] = {}
+        #: Of tasks that left this home.
+        self.shadows: dict[str, Shadow] = {}
+        #: Task id -> the last signal that came to it, here, by its shadow.
+        self.relayed: dict[str, int] = {}
         #: Tasks that have ended or are lost, in that order; apart by ``oneoff``.
         self._ended: dict[bool, dict[str, None]] = {False: {}, True: {}}
 
@@ -223,6 +273,14 @@ class Ledger:
                 self.moves[moved.move] = moved
             case Left(task, epoch):
                 self._leave(task, epoch)
+            case Shadowed(Shadow(phase=Phase.OVER, waiting=(), log=False) as shadow):
+                self.shadows.pop(shadow.task, None)
+            case Shadowed(shadow):
+                self.shadows[shadow.task] = shadow
+            case Relayed(task, number):
+                self.relayed.pop(task, None)
+                self.relayed[task] = number
+                _trim(self.relayed)
             case _:
                 assert_never(record)
 
@@ -339,6 +397,8 @@ class Ledger:
         yield from (Kept(self.tasks[task]) for task in ended)
         yield from (Kept(task) for name, task in self.tasks.items() if name not in ended)
         yield from map(Trace, self.moves.values())
+        yield from map(Shadowed, self.shadows.values())
+        yield from (Relayed(task, number) for task, number in self.relayed.items())
 
 
 def told_by(status: int) -> tuple[int | None, int | None, bool]:
@@ -349,7 +409,7 @@ def told_by(status: int) -> tuple[int | None, int | None, bool]:
     return status >> 8 & 0xFF, None, False
 
 
-def _trim(traces: dict[str, Refused] | dict[str, None]) -> None:
+def _trim(traces: dict[str, Refused] | dict[str, None] | dict[str, int]) -> None:
     """Drops the oldest over the bound."""
     while len(traces) > TRACES_KEPT:
         del traces[next(iter(traces))]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from clientd.keeper import orders, pidfd, processes
+from clientd.keeper import byhand, orders, pidfd, processes
 from clientd.keeper.adoption import (
     UNTOLD,
     UNWATCHED,
@@ -24,6 +24,7 @@ from clientd.keeper.moves.mover import Mover
 from clientd.keeper.moves.table import Part
 from clientd.keeper.records import Exited, Forgotten, Noted, Stepped, told_by
 from clientd.keeper.register import code_of
+from clientd.keeper.shadows.shell import Shadows
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Root, Watch
 from godwit import failpoint
@@ -49,7 +50,10 @@ class Tasks:
             tools, self._watch, self._ended, lambda task: self.forget(task, lambda _: None),
             lambda task, word: self.mover.told(task, word),
         )
-        self.mover = Mover(tools, self._watch, self.births)
+        self.shadows = Shadows(
+            tools, os.path.dirname(self.births.agent), self.births.home_log
+        )
+        self.mover = Mover(tools, self._watch, self.births, self.shadows.arrives)
         #: Tasks that have ended while processes of theirs run on.
         self._left: set[str] = set()
         self.launches = Launches(
@@ -79,6 +83,7 @@ class Tasks:
         """After SIGCHLD: waits for everything that ended."""
         if self._watch.reap():
             self._look_after_left()
+        self.shadows.look_for_stops()
 
     def _ended(self, root: Root, status: int | None, used: Usage | None) -> None:
         if self.mover.ended(root):
@@ -130,15 +135,21 @@ class Tasks:
 
     # ---- what is done to tasks -------------------------------------------------------------
 
-    def signal(self, task: str, number: int) -> str:
-        """To the task's process group.  What there is to say of it.  Raises TaskError."""
+    def signal(self, task: str, number: int, relay: int = 0) -> str:
+        """To the task's process group.  What there is to say of it.  Raises TaskError.
+
+        ``relay``: not if that was done before.
+        """
         if number not in signal.valid_signals():
             raise TaskError("bad-signal", f"{number} is no signal")
+        if relay and self._register.ledger.relayed.get(task, 0) >= relay:
+            return ""
         known = self._alive(task)
         self.stay(task)
-        root = self._watch.roots[task]
+        if relay and not self.shadows.relay(task, relay):
+            return ""
         try:
-            pidfd.signal_group(root.pidfd, root.pid, number)
+            self._send(known, number)
         except ProcessLookupError:
             raise TaskError("ended", f"{task} has ended") from None
         except OSError as err:
@@ -147,6 +158,16 @@ class Tasks:
         if known.status is Status.PAUSED and number != signal.SIGKILL:
             return f"{task} is paused: {signal_name(number)} acts when it is resumed"
         return ""
+
+    def _send(self, known: Task, number: int) -> None:
+        """To its process group; of one that was started by hand, and leads none, to itself."""
+        root = self._watch.roots[known.id]
+        if known.spec.kind == byhand.KIND:
+            process = processes.look(root.pid)
+            if process is not None and process.group != root.pid:
+                signal.pidfd_send_signal(root.pidfd, number)
+                return
+        pidfd.signal_group(root.pidfd, root.pid, number)
 
     def stay(self, task: str) -> None:
         """Raises TaskError while a move has the task standing still: what is done to it then is
@@ -162,9 +183,7 @@ class Tasks:
         advance(known.status, cause)
         try:
             if not self._containment.freeze(known, not resume):
-                root = self._watch.roots[task]
-                number = signal.SIGCONT if resume else signal.SIGSTOP
-                pidfd.signal_group(root.pidfd, root.pid, number)
+                self._send(known, signal.SIGCONT if resume else signal.SIGSTOP)
         except OSError as err:
             raise TaskError(code_of(err), f"{task}: {err.strerror}") from err
         self._register.note(Stepped(task, cause), task)
@@ -252,6 +271,7 @@ class Tasks:
                 sight = self._sight(name, None, there)
                 self._register.note(unrecorded(name, sight, self._tools.boot, now))
                 self._go_on(name)
+        self.shadows.adopt()  # before a task of this home may go on
         self.mover.adopt(lambda task: found.get(task, []))
         self._look_after_left()
 

@@ -17,6 +17,7 @@ import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from clientd.keeper.byhand import KIND
 from clientd.keeper.loop import Loop
 from clientd.keeper.register import Register
 from godwit.errors import TaskError
@@ -145,7 +146,8 @@ class Trimmer:
     def _trim(self, task: str) -> bool:
         """It is to be looked at again soon."""
         try:
-            log = self._register.known(task).log
+            known = self._register.known(task)
+            log = known.log if known.spec.kind != KIND else ""  # the file is somebody else's
             if not log or (os.stat(log).st_size <= self._most and task not in self._trimmed):
                 return False
             fd = os.open(log, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

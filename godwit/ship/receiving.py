@@ -33,6 +33,7 @@ from godwit.ship.words import (
     Carried,
     Carry,
     End,
+    Have,
     Mark,
     Marked,
     Rest,
@@ -117,9 +118,10 @@ class _File:
 class Receiving:
     """One ship: ``run``, then ``finish`` tells the source.
 
-    The socket is blocking, plain or TLS; it and the descriptors of the two empty files ``log``
-    and ``image`` stay the caller's to close.  Without a ``quay`` only these two are taken.
-    Everything raises TransferError; then ``fail`` tells the other end.
+    The socket is blocking, plain or TLS; it and the descriptors of the two files ``log`` (whose
+    bytes, if it has any, are the first of the source's) and ``image`` (empty) stay the caller's to
+    close.  Without a ``quay`` only these two are taken.  Everything raises
+    TransferError; then ``fail`` tells the other end.
     """
 
     def __init__(self, sock: socket.socket, log: int, image: int, quay: Quay | None = None):
@@ -127,6 +129,8 @@ class Receiving:
         self._files = [_File(log, b"the task's log"), _File(image, b"the snapshot")]
         self._files[IMAGE].is_synced = False
         self._quay = quay
+        #: What of the log is here already, bytes.
+        self._have = os.fstat(log).st_size
         #: The one whose bytes come now.
         self._file: _File | None = None
         self._rest: Rest | None = None
@@ -141,6 +145,9 @@ class Receiving:
         if board.version != VERSION:
             raise TransferError("protocol", f"the source speaks version {board.version}")
         self._check_room(self._files[LOG], board.room)
+        if self._have:
+            self._link.put(Have(self._have))
+            self._link.flush()
         self._listen()
         rest = self._check_complete()
         self._land(rest)
@@ -190,6 +197,8 @@ class Receiving:
             raise _out_of_turn("bytes of a file that is complete")
         if number >= FIRST and offset == 0:
             file.restart()
+        if number == LOG and file.offset < offset <= self._have:
+            file.offset = offset
         if offset != file.offset or (number == IMAGE and self._rest is None):
             raise _out_of_turn("it goes on where nothing is")
         self._file = file

@@ -25,6 +25,7 @@ from godwit.ship.words import (
     Board,
     Carry,
     End,
+    Have,
     Mark,
     Marked,
     Rest,
@@ -57,8 +58,9 @@ class Sending:
         self._carried: dict[bytes, Carrying] = {}
         self._link = Link(sock, decode_from_destination, LIMIT)
         self._log = log
-        #: How much of the log was sent.
+        #: How much of the log was sent, and how much the other end had.
         self._offset = 0
+        self._have = 0
         self._buffer = memoryview(bytearray(CHUNK))
 
     def stream(self, progress: Progress, names: Iterable[bytes] = ()) -> None:
@@ -77,7 +79,7 @@ class Sending:
             self._send_log(size, progress)
             self._link.put(Mark(number))
             self._link.flush()
-            if self._link.get() != Marked(number):
+            if self._answer() != Marked(number):
                 raise _out_of_turn()
             if os.fstat(self._log).st_size - size < CLOSE:
                 return
@@ -89,7 +91,7 @@ class Sending:
         poller.register(wake, select.POLLIN)
         while True:
             # Before the poll: what TLS has decrypted already makes no descriptor readable.
-            if self._link.poll():
+            if (message := self._link.poll()) and not self._is_have(message):
                 raise _out_of_turn()
             if wake in (fd for fd, _ in poller.poll()):
                 return
@@ -161,8 +163,14 @@ class Sending:
         """What of the log is not sent yet, up to ``size`` bytes."""
         if size < self._offset:
             raise TransferError("changed", "the task's log became shorter")
-        if size > self._offset:
+        while self._offset < size:
+            self._listen()
+            self._offset = max(self._offset, min(self._have, size))
             self._link.put(At(LOG, self._offset))
+            self._send_from_here(size, progress)
+
+    def _send_from_here(self, size: int, progress: Progress) -> None:
+        """All, or up to where it is heard that the other end has more than was sent."""
         for begin, end in _extents(self._log, self._offset, size):
             if begin > self._offset:
                 self._link.put(Hole(begin - self._offset))
@@ -172,6 +180,8 @@ class Sending:
                 self._offset += len(piece)
                 progress(self._offset, size)
                 self._listen()
+                if self._offset < min(self._have, size):
+                    return
 
     def _read(self, fd: int, offset: int, end: int, about: str) -> Iterator[memoryview]:
         """The bytes from ``offset`` to ``end``, in pieces that are good until the next."""
@@ -185,8 +195,19 @@ class Sending:
     def _listen(self) -> None:
         """The other end may have failed; nothing else is to be heard now."""
         message: Message | None = self._link.poll()
-        if message is not None:
+        if message is not None and not self._is_have(message):
             raise _out_of_turn()
+
+    def _answer(self) -> Message:
+        message: Message = self._link.get()
+        return self._link.get() if self._is_have(message) else message
+
+    def _is_have(self, message: Message) -> bool:
+        """Said once, whenever it comes."""
+        if not isinstance(message, Have) or self._have:
+            return False
+        self._have = message.size
+        return True
 
 
 def _room(fd: int) -> int:

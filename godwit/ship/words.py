@@ -2,6 +2,7 @@
 
     source                                       destination
     Board                               ->
+                                        <-       Have: where a log is there already
     At(LOG, 0), the log so far, Mark 1  ->
                                         <-       Marked 1: that is written
     At(LOG, ...), what came since, Mark 2  ->    ... until little comes in one round
@@ -94,6 +95,13 @@ class End(Message, frozen=True, tag="End"):
     """That was all.  TLS has authenticated each byte of it."""
 
 
+class Have(Message, frozen=True, tag="Have"):
+    """So many bytes of the log are here already: the first of a task that comes home, whose log
+    was kept there.  What was sent of them by then was sent in vain."""
+
+    size: Size
+
+
 class Marked(Message, frozen=True, tag="Marked"):
     number: Number
 
@@ -105,4 +113,4 @@ class Whole(Message, frozen=True, tag="Whole"):
 decode_from_source = Decoder(
     Board | At | Block | Hole | Mark | Carry | Carried | Rest | End | Failed
 )
-decode_from_destination = Decoder(Marked | Whole | Failed)
+decode_from_destination = Decoder(Have | Marked | Whole | Failed)

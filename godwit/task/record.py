@@ -58,6 +58,8 @@ class Spec(Struct, frozen=True, omit_defaults=True):
     #: In a pid namespace of its own, where the node can: all it starts ends with it, and it can be
     #: moved as it is.
     contained: bool = False
+    #: While it is elsewhere, its output is written into a log at its home, too.
+    log_at_home: bool = False
 
     @property
     def command(self) -> str:

@@ -47,6 +47,22 @@ MoveState = Literal[
 ]
 
 
+class Guest(Struct, frozen=True, omit_defaults=True):
+    """A task that was started at this home, and is elsewhere; or how it ended there."""
+
+    task: str
+    #: Whom its shadow runs as; empty: whoever clientd runs as.
+    user: str
+    node: str
+    epoch: int
+    #: ``lost``: nobody can say what became of it; ``removed``: it was, with what it had.
+    state: Literal["away", "ended", "lost", "removed"] = "away"
+    exit_code: int | None = None
+    signal: int | None = None
+    #: What it writes is to be in a log at home, too.
+    log: bool = False
+
+
 class Message(Struct, frozen=True, tag_field="is", omit_defaults=True):
     """The root of all messages; the tag is the struct's name."""
 
@@ -228,6 +244,18 @@ class Standing(Message, frozen=True, tag="Standing"):
     peer: str = ""
 
 
+class Caught(Message, frozen=True, tag="Caught"):
+    """A signal was sent to the shadow of a task that left this node, its home.
+
+    Said again on each connection, till Took; the next of that task only then.
+    """
+
+    task: str
+    #: Grows with each of a task's.
+    id: int
+    number: int
+
+
 # ---- master to node, control ---------------------------------------------------------------
 
 
@@ -249,6 +277,8 @@ class Signal(Message, frozen=True, tag="Signal"):
     tasks: tuple[str, ...]
     number: int
     whole: bool = False
+    #: Not 0: the id of a Caught; the node does it once, however often it is told.
+    relay: int = 0
 
 
 class Pause(Message, frozen=True, tag="Pause"):
@@ -432,6 +462,20 @@ class Survey(Message, frozen=True, tag="Survey"):
     paths: tuple[bytes, ...] = ()
 
 
+class Guests(Message, frozen=True, tag="Guests"):
+    """Where tasks of this home are: what is new, or with ``sync`` all of them, ``last`` ends it."""
+
+    guests: tuple[Guest, ...]
+    sync: Literal["", "more", "last"] = ""
+
+
+class Took(Message, frozen=True, tag="Took"):
+    """A Caught has been done with, and all of that task's before it."""
+
+    task: str
+    id: int
+
+
 # ---- stream --------------------------------------------------------------------------------
 
 
@@ -454,6 +498,26 @@ class Ended(Message, frozen=True, tag="Ended"):
     text: str = ""
 
 
+class Kept(Message, frozen=True, tag="Kept"):
+    """The log at home of a task that is elsewhere is whole up to ``offset``: Log from there on.
+
+    The first on a connection asks for it; the others are credit.
+    """
+
+    task: str
+    offset: int
+
+
+class Log(Message, frozen=True, tag="Log"):
+    """What a task of this home wrote elsewhere, from byte ``offset`` of its log on."""
+
+    task: str
+    offset: int
+    data: bytes
+    #: So many bytes just before ``offset`` are not in the log any more.
+    dropped: int = 0
+
+
 class Credit(Message, frozen=True, tag="Credit"):
     """The reader took this many bytes; as many more may be sent."""
 
@@ -467,14 +531,15 @@ WINDOW = 256 * 1024
 Opening = Hello | Adopt | Welcome | Refuse
 FromNode = (
     Report | Changed | Rejected | Forgotten | Beat | Done | Measured | Leaving | Listening | Moved
-    | Copied | Renew | Standing | Able | Described | Surveyed
+    | Copied | Renew | Standing | Able | Described | Surveyed | Caught
 )
 FromMaster = (
     Launch | Signal | Pause | Forget | Measure | Erase | Transfer | Abandon | Follow | Unfollow
     | Dismiss | Heard | Renewed | Upgrade | Reserve | Freeze | Verdict | Describe | Survey
+    | Guests | Took
 )
-StreamFromNode = Chunk | Ended
-StreamFromMaster = Credit
+StreamFromNode = Chunk | Ended | Kept
+StreamFromMaster = Credit | Log
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -119,6 +119,8 @@ class Execute(Request, frozen=True, tag="Execute"):
     follow: bool = False
     #: In a pid namespace of its own, where a node can.
     contained: bool = False
+    #: What it writes elsewhere is to be in a log at its home, too.
+    log_at_home: bool = False
 
 
 class FollowLogs(Request, frozen=True, tag="FollowLogs"):
@@ -243,6 +245,8 @@ class MoveTask(Request, frozen=True, tag="MoveTask"):
     #: likely to keep to it, unless ``anyway``: then by the way that comes nearest.
     budget_ms: float = 0.0
     anyway: bool = False
+    #: From now on what it writes elsewhere is in a log at its home, too.
+    log_at_home: bool = False
 
 
 class ListMoves(Request, frozen=True, tag="ListMoves"):

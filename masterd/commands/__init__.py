@@ -70,6 +70,7 @@ ROWS = (
     Command("run", "execute", "launching:execute", options_first=True),
     Command("run", "on", "launching:on", options_first=True),
     Command("run", "run", "running:run", options_first=True),
+    Command("run", "adopt", "running:adopt"),
     Command("run", "use", "nodes:use"),
     Command("run", "wait", "control:wait"),
     Command("run", "menu", "menu:menu"),

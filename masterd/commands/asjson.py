@@ -157,6 +157,7 @@ def whole_task(it: Task) -> Document:
         "index": spec.index,
         "oneoff": spec.oneoff,
         "contained": spec.contained,
+        "log_at_home": spec.log_at_home,
         "asked_at": spec.asked_at or None,
         "start_ticks": it.start_ticks or None,
         "boot": it.boot or None,

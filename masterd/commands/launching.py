@@ -34,6 +34,7 @@ def execute(context: Context, given: Given) -> int:
       --user USER       Run as this user of the node, who must be let into DIR.
       --plain           Without a pid namespace and an init of its own: what it starts may outlive
                         it, and it cannot be moved.
+      --log-at-home     While it is on another node than this one, keep its log here as well.
       --count N         So many copies on each node; each reads GODWIT_INDEX  [default: 1]
       -f, --follow      Show the output until the tasks have ended; Ctrl-C leaves them running.
       --wait            Block until they have ended, pass signals on, and exit as wait does.
@@ -73,7 +74,7 @@ def _request(context: Context, given: Given) -> op.Execute:
         cwd=os.fsencode(given["--cwd"] or ""), env=environment(context, given["--env"]),
         name=given["--name"] or "", user=given["--user"] or "",
         count=asking.whole(given["--count"], "--count", least=1), follow=given["--follow"],
-        contained=not given["--plain"],
+        contained=not given["--plain"], log_at_home=given["--log-at-home"],
     )
 
 
@@ -111,7 +112,7 @@ def _launched(
     client = context.master
     answer = client.ask(request, op.Tasks)
     if not given["--wait"] or not answer.tasks:
-        return _tell(context, given, answer)
+        return told(context, given, answer)
     status = asking.faults(context, answer.faults)
     _note_started(context, given, answer.tasks)
     front = foreground.Foreground(context, client, foreground.PASS_ON)
@@ -142,7 +143,7 @@ def _followed(
     return asking.faults(context, answer.faults) or status
 
 
-def _tell(context: Context, given: Given, answer: op.Tasks) -> int:
+def told(context: Context, given: Given, answer: op.Tasks) -> int:
     """Which tasks there are now: JSON, ids, or a table."""
     if given["--json"]:
         context.line(asjson.dumps(asjson.tasks(answer.tasks, answer.faults)))

@@ -28,10 +28,10 @@ def move(context: Context, given: Given) -> int:
     Usage: move [options] TASK... NODE
 
     Each goes on there where it stopped, under the same id and with all of its log.  NODE may be
-    home: where the task was started.  If anything fails before the new node has it, it goes on
-    where it is, and the reason is told: status 1.  Status 125 means held: no copy is known to run
-    until a node is heard again or resolve says which has it.  Several tasks move at the same time.
-    Ctrl-C leaves; the moves go on.
+    home: where the task was started, unless a node is called so.  If anything fails before the new
+    node has it, it goes on where it is, and the reason is told: status 1.  Status 125 means held:
+    no copy is known to run until a node is heard again or resolve says which has it.  Several
+    tasks move at the same time.  Ctrl-C leaves; the moves go on.
 
     With a budget the time that it will stand still is predicted first, from its memory and from
     past moves.  When freezing it till all of it is there would take longer, it goes on at the new
@@ -46,6 +46,7 @@ def move(context: Context, given: Given) -> int:
       --on-unknown WHAT  When the new node is lost and may have run it: hold (stop and wait), or
                          resume (go on at the old node; what it did outside may be done twice)
                          [default: hold]
+      --log-at-home      From now on what it writes on other nodes is in its log at home, too.
       -q, --quiet        Only ids of the tasks that moved.
       --json             As JSON: {"move"}, or {"moves"} of several tasks.
       -h, --help         Show this.
@@ -59,7 +60,8 @@ def move(context: Context, given: Given) -> int:
     tasks = dict.fromkeys(given["TASK"])
     requests = [
         op.MoveTask(
-            0, task, given["NODE"], on_unknown=unknown, budget_ms=budget, anyway=given["--anyway"]
+            0, task, given["NODE"], on_unknown=unknown, budget_ms=budget, anyway=given["--anyway"],
+            log_at_home=given["--log-at-home"],
         )
         for task in tasks
     ]

@@ -33,6 +33,7 @@ def run(context: Context, given: Given) -> int:
       -e, --env VAR     NAME=VALUE, or NAME to pass on the one here; may be repeated.
       --name NAME       A name of your own, shown in list.
       --user USER       Run as this user of the node.
+      --log-at-home     While it is on another node than this one, keep its log here as well.
       --count N         So many copies on each node; each reads GODWIT_INDEX  [default: 1]
       -f, --follow      Show the output until the tasks have ended; Ctrl-C leaves them running.
       --wait            Block until they have ended, pass signals on, and exit as wait does.
@@ -58,7 +59,7 @@ def _request(context: Context, given: Given) -> op.Execute:
         cwd=os.fsencode(given["--cwd"] or ""),
         env=launching.environment(context, given["--env"]), name=given["--name"] or "",
         user=given["--user"] or "", count=asking.whole(given["--count"], "--count", least=1),
-        follow=given["--follow"], kind="python", source=source,
+        follow=given["--follow"], kind="python", source=source, log_at_home=given["--log-at-home"],
     )
 
 
@@ -98,6 +99,34 @@ def _source(program: str) -> tuple[str, bytes]:
     if not source.strip():
         raise UsageError(f"Job creation failed: {path} is empty", code="no-program")
     return os.path.basename(path) + (f":{found['name']}" if found["name"] else ""), source
+
+
+def adopt(context: Context, given: Given) -> int:
+    """Bring a process that was started by hand under care
+
+    Usage: adopt [options] NODE PID
+
+    The process runs on as it was, and is a task from now on: list, inspect, getrusage, kill, sKill,
+    pause, wait and events have it, and dereg ends it.  Its output is followed if it goes to a file
+    on the file system of the node's logs.  How it ends the kernel tells to a stranger since Linux
+    6.15; on older ones its status may be unknown.  It cannot be moved.  The node's policy must
+    let it: where clientd.toml names users or commands, adopt = true has to stand there.
+
+    Options:
+      --name NAME       A name of your own, shown in list.
+      -q, --quiet       The task id only.
+      --json            As JSON: {"tasks"}.
+      -h, --help        Show this.
+
+    Examples:
+      adopt node1 4711
+      adopt --name backup node2 815
+    """
+    pid = asking.whole(given["PID"], "PID", least=1)
+    request = op.Execute(
+        0, given["NODE"], argv=(b"%d" % pid,), name=given["--name"] or "", kind="adopted"
+    )
+    return launching.told(context, given, context.master.ask(request, op.Tasks))
 
 
 def programs(context: Context, given: Given) -> int:

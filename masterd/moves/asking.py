@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+from msgspec.structs import replace
+
 from godwit.task.record import Task
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
@@ -45,7 +47,10 @@ class Asking:
         )
         if choice.budget_ms:
             yield do.Answer(operator, op.Progress(request.id, choice.told(task.id)))
-        flight = Flight(move, [(operator, request.id)], ticket=self._secret(32))
+        flight = Flight(
+            move, [(operator, request.id)], ticket=self._secret(32),
+            log_at_home=request.log_at_home,
+        )
         flight.mark("begun", self._here.now)
         self._here.add(flight)
         self._here.queue.append(flight)
@@ -85,6 +90,8 @@ class Asking:
             why = "it ended, or its destination went away"
             yield from self._decisions.abort(flight, "gone", why)
             return
+        if flight.log_at_home:
+            task = replace(task, spec=replace(task.spec, log_at_home=True))
         yield do.Send(target.control, wire.Reserve(
             move.id, task, move.epoch + 1, flight.ticket, self._leaves.get(move.source, ()),
             self._sources.get(task.spec.digest, b""), move.source, move.way == LATER,

@@ -31,6 +31,8 @@ class Flight:
     ticket: str = ""
     #: node -> the task as that node has it, which is not believed while another owns it.
     claims: dict[str, Task] = field(default_factory=dict)
+    #: From this move on what the task writes elsewhere is in a log at its home, too.
+    log_at_home: bool = False
 
     def mark(self, name: str, now: float) -> None:
         self.marks.setdefault(name, now)

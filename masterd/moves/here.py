@@ -8,7 +8,7 @@ from godwit.wire import operations as op
 from masterd import actions as do
 from masterd.history import History
 from masterd.moves.flight import Flight, view
-from masterd.moves.table import Move
+from masterd.moves.table import Move, State
 from masterd.registry import Node, Registry
 
 #: Seconds without any word of a move before its verdict, after which it is aborted.
@@ -58,6 +58,12 @@ class Here:
 
     def is_moving(self, task: str) -> bool:
         return task in self.of
+
+    def unplaced(self, task: str) -> Move | None:
+        """The move of the task that has a verdict, or may have one, which can still be turned."""
+        flight = self.of.get(task)
+        is_open = flight is not None and flight.move.state in (State.COMMITTED, State.UNSURE)
+        return flight.move if flight is not None and is_open else None
 
     def is_part(self, node: Node, task: str) -> bool:
         """The node has, or may have, a copy of the task by a move that is not settled."""

@@ -50,7 +50,13 @@ class Objections:
         for node in (source, target):
             if not node.connected:
                 yield Reason("unreachable", unreachable(node))
-        if task.spec.kind not in WAYS:
+        if task.spec.kind == "adopted":
+            yield Reason(
+                "adopted",
+                f"{task.id} was started by hand: it has no pid namespace of its own, and cannot "
+                "move", "a task that `execute` starts can",
+            )
+        elif task.spec.kind not in WAYS:
             yield Reason(
                 "kind", f"a {task.spec.kind} task cannot move from {source.name} to {target.name}",
                 CANNOT,

@@ -31,7 +31,14 @@ from godwit.task.record import Task
 class Mover:
     """The moves of one keeper."""
 
-    def __init__(self, tools: Tools, watch: Watch, births: Births):
+    def __init__(
+        self, tools: Tools, watch: Watch, births: Births, arrives: Callable[[str], None]
+    ):
+        """``arrives``: hears of each task that is about to run here."""
+        self._arrives = arrives
+        self._node = tools.spawner.place.node
+        #: Tasks that have left and whose log stays.
+        self._kept: set[str] = set()
         self._register = tools.register
         self._containment = tools.containment
         self._watch = watch
@@ -103,6 +110,8 @@ class Mover:
     def _note(self, note: do.Note) -> bool:
         """False: nothing that follows is to be done."""
         record = note.record
+        if record.part is Part.FINISHED and self._stays_at_home(record.task):
+            self._kept.add(record.task)
         try:
             failpoint.hit(f"move.{record.part.value}.before")
             self._register.record(record, note.durable, record.task)
@@ -117,6 +126,8 @@ class Mover:
         failpoint.hit(f"move.{record.part.value}.after")
         why = f" ({record.text})" if record.text else ""
         self._register.say(f"move {record.part.value}", f"{record.task} ({record.move}){why}")
+        if record.part in (Part.CONSUMED, Part.RESUMING):
+            self._arrives(record.task)
         if record.pid is not None and record.part in (Part.CONSUMED, Part.RESUMING):
             self._way(record.task, record.move).settle_in(record)
         return True
@@ -180,11 +191,21 @@ class Mover:
             and known is not None and known.spec.epoch == m.epoch
         ), None)
 
+    def _stays_at_home(self, task: str) -> bool:
+        """Its log does: what it writes elsewhere is to go there, too."""
+        known = self._register.tasks.get(task)
+        if known is not None and known.spec.log_at_home:
+            return known.spec.home == self._node
+        shadow = self._register.ledger.shadows.get(task)
+        return shadow is not None and shadow.log
+
     def _drop_files(self, move: str, task: str, log: bool) -> None:
         self._images.drop(move)
         for way in self._ways.values():
             way.drop(move)
-        if log and task not in self._register.tasks:
+        if task in self._kept or self._stays_at_home(task):
+            self._kept.discard(task)
+        elif log and task not in self._register.tasks:
             with suppress(FileNotFoundError):
                 unlink(self._births.log_path(task))
 
