@@ -9,7 +9,7 @@ from masterd.shell.completion import ARGUMENTS, Scene, complete
 from tests.real.fake_master import node, task
 
 #: Arguments that are the user's own words: nothing is known of them.
-OWN = {"CMD", "LINE", "HOST", "PORT", "NAME", "WORD"}
+OWN = {"CMD", "LINE", "HOST", "PORT", "NAME", "WORD", "PID"}
 FILES = ("notes.txt", "my folder/", "it's")
 
 SCENE = Scene(
