@@ -1,6 +1,6 @@
 """Writes the parts of these pages that are read from the code, each between two markers.
 
-    .venv/bin/python docs/make.py            rewrites them, and commands.md as a whole
+    .venv/bin/python docs/make.py            rewrites them; commands.md and flights.svg as a whole
     .venv/bin/python docs/make.py --check    only names the pages that are out of date; exits 1
 
 To add a part: a function that gives its text, its row in PARTS, and in a page
@@ -10,9 +10,10 @@ To add a part: a function that gives its text, its row in PARTS, and in a page
 import ast
 import importlib
 import inspect
+import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,8 @@ DOCS = Path(__file__).resolve().parent
 TOP = DOCS.parent
 PAGES = sorted([TOP / "README.md", *DOCS.glob("*.md")])
 COMMANDS = DOCS / "commands.md"
+#: Flight reports, as benchmarks/flights.py prints them, and their picture.
+FLIGHTS, PICTURE = DOCS / "flights.json", DOCS / "flights.svg"
 
 MADE = re.compile(
     r"(?P<begin><!-- made: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end of (?P=name) -->)", re.S
@@ -191,9 +194,90 @@ def modules(package: str) -> str:
     return "\n".join(lines)
 
 
+# ---- a picture of moves ------------------------------------------------------------------------
+
+#: Phases in the order in which they happen, with their colours; first output is within commit.
+BARS = {
+    "reserve": "#c9d3dc", "freeze": "#7fb2d9", "snapshot": "#3b82b8", "wire": "#1c4e7a",
+    "restore": "#4f9d7c", "commit": "#d9a441",
+}
+LEFT, WIDE, ROW = 20, 720, 118
+
+
+def picture(moves: Sequence[Mapping[str, Any]]) -> str:
+    """Moves as an SVG, one below the other, each with a scale of its own."""
+    height = ROW * len(moves) + 30
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" role="img"'
+        ' font-family="sans-serif" font-size="12" fill="#222">',
+        "<title>Two moves, phase by phase</title>",
+        f'<rect width="760" height="{height}" rx="6" fill="#fff"/>',
+    ]
+    for row, move in enumerate(moves):
+        lines += _flight(move, 24 + row * ROW)
+    note = (
+        "white: connections, the log before the freeze, words on their way;"
+        " first output is within commit"
+    )
+    return "\n".join([*lines, _text(LEFT, height - 10, note, "#777"), "</svg>", ""])
+
+
+def _flight(move: Mapping[str, Any], top: int) -> list[str]:
+    took = (move["ended_at"] - move["begun_at"]) * 1e3
+    still, phases, scale = move["blackout_ms"], move["phases_ms"], WIDE / took
+    kind = "a Python task" if move["kind"] == "python" else "a shell loop, by CRIU"
+    bound = "at most " if move["blackout_is_bound"] else ""
+    lines = [
+        _text(LEFT, top, f"{kind}, {move['bytes'] / 1e6:.1f} MB: {took:.0f} ms, "
+              f"{bound}{still:.0f} ms of it standing still"),
+        f'<rect x="{LEFT}" y="{top + 12}" width="{WIDE}" height="22" fill="none" stroke="#bbb"/>',
+    ]
+    # A move ends with its commit, and the task stands still from its freeze till then.
+    known = {name: phases[name] or 0.0 for name in BARS}
+    since = max(sum(known.values()) - known["reserve"], known["freeze"] + still)
+    starts = {"freeze": took - since, "commit": took - known["commit"]}
+    at = frozen = 0.0
+    for name, ms in known.items():
+        at = max(at, starts.get(name, 0.0))
+        lines.append(_bar(LEFT + at * scale, top + 12, min(ms, took - at) * scale, BARS[name]))
+        at += ms
+        frozen = at if name == "freeze" else frozen
+    begin, end = LEFT + frozen * scale, LEFT + min(frozen + still, took) * scale
+    lines += [
+        f'<path d="M{begin:.1f} {top + 40}v5H{end:.1f}v-5" fill="none" stroke="#b33"/>',
+        _text(begin, top + 58, "stands still", "#b33"),
+    ]
+    return lines + _key(phases, top + 80)
+
+
+def _key(phases: Mapping[str, float | None], top: int) -> list[str]:
+    lines = []
+    for place, name in enumerate([*BARS, "first_output"]):
+        x, ms = LEFT + place * 104, phases[name]
+        shown = "-" if ms is None else f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
+        if name in BARS:
+            lines.append(_bar(x, top - 9, 10, BARS[name], 10))
+        lines.append(_text(x + 14, top, name.replace("_", " ")))
+        lines.append(_text(x + 14, top + 14, shown, "#777"))
+    return lines
+
+
+def _bar(x: float, y: float, width: float, colour: str, height: int = 22) -> str:
+    """Seen, however short it is."""
+    return (
+        f'<rect x="{x:.1f}" y="{y}" width="{max(width, 1):.1f}" height="{height}"'
+        f' fill="{colour}"/>'
+    )
+
+
+def _text(x: float, y: float, words: str, colour: str = "#222") -> str:
+    return f'<text x="{x:.1f}" y="{y}" fill="{colour}">{words}</text>'
+
+
 PACKAGES = (
-    "godwit", "godwit/task", "godwit/wire", "godwit/bulk", "godwit/ship", "clientd",
-    "clientd/keeper", "masterd", "masterd/commands", "masterd/shell",
+    "godwit", "godwit/task", "godwit/programs", "godwit/wire", "godwit/bulk", "godwit/ship",
+    "clientd", "clientd/keeper", "clientd/keeper/moves", "masterd", "masterd/moves",
+    "masterd/commands", "masterd/shell",
 )
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -247,7 +331,10 @@ def stale() -> dict[Path, str]:
     """What each page that is out of date should be."""
     wanted = {page: made(page.read_text()) for page in PAGES if page != COMMANDS}
     wanted[COMMANDS] = manual.manual()
-    return {page: new for page, new in wanted.items() if page.read_text() != new}
+    wanted[PICTURE] = picture(json.loads(FLIGHTS.read_text())["moves"])
+    return {
+        page: new for page, new in wanted.items() if not page.exists() or page.read_text() != new
+    }
 
 
 def main() -> int:

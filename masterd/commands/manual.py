@@ -36,12 +36,19 @@ inspect     {"tasks": [TASK with "argv", "cwd", "env", "usage", "events", "moves
 move, transfer, resolve
             {"move": MOVE}; {"moves": [MOVE]} when several tasks were to move
 moves       {"moves": [MOVE]}
+why         {"task", "from", "nodes": [{"node", "verdict", "kind", "blackout_ms",
+                                        "reasons": [{"code", "text", "fix", "verdict"}]}]}
 programs    {"programs": [{"name", "takes", "does", "nodes": [...]}]}
 events      {"events": [{"at", "level", "text", "node", "task"}]}
-logs        {"task", "node", "line"}; where bytes were dropped also "dropped"     a line each
+logs, on    {"task", "node", "line"}; where bytes were dropped also "dropped"     a line each;
+            on ends with {"tasks": [TASK]}
+health      {"healthy", "master", "nodes": {STATE: count}}
 upgrade     {"nodes": [{"name", "release"}]}
 copy        {"copied": {"size", "files", "path", "warnings"}}
 remove      {"tasks": [TASK], "files": [...]}
+token       {"token"}
+register, revoke, dereg, stop
+            {"node"}, {"node"}, {"nodes"}, {"stopped"}
 ```
 
 TASK is `{"task", "node", "home", "kind", "command", "pid", "status", "exit_code", "signal",
@@ -50,8 +57,9 @@ suspect, unreachable or left; `status` of a task is starting, running, paused, f
 exited, failed or unknown; times are seconds since 1970.
 
 MOVE is `{"id", "task", "from", "to", "kind", "result", "state", "code", "reason", "hint",
-"blackout_ms", "blackout_is_bound", "bytes", "phases_ms": {"reserve", "freeze", "snapshot", "wire",
-"commit", "restore", "first_output"}, "begun_at", "ended_at"}`. `result` is done, aborted (it went
+"blackout_ms", "blackout_is_bound", "bytes", "way", "budget_ms", "predicted_ms", "phases_ms":
+{"reserve", "freeze", "snapshot", "wire", "commit", "restore", "first_output"}, "begun_at",
+"ended_at"}`. `result` is done, aborted (it went
 on where it was), reverted (the new node gave it back), held (a node has to be heard, or `resolve`
 has to say where it is) or, while it is under way, null. `blackout_ms` is for how long the task
 stood still, as it saw it itself; no more than that where `blackout_is_bound`.
