@@ -119,6 +119,7 @@ def test_it_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         (rss,) = (int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Rss:"))
         assert rss <= 64  # KiB
+        assert len(program.image(platform.machine())) <= 512  # bytes
         process.kill(pidfd)
         os.waitpid(pid, 0)
 
