@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import re
 import tomllib
 from collections.abc import Callable
@@ -377,3 +378,26 @@ def test_what_a_policy_takes_away_is_said() -> None:
 
 def test_a_template_shows_as_it_was_written() -> None:
     assert compile_template(["/x", "{int:n}", "{{"]).text == "/x {int:n} {{"
+
+
+def coming(kind: str = "shell", user: str = "") -> Spec:
+    return Spec("t1234567", (b"/usr/bin/sleep", b"9"), kind=kind, user=user)
+
+
+def test_what_comes_as_images_is_root_s_or_is_refused() -> None:
+    gate = Gate(Policy(), b"/files", "root")
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    other = next(user.pw_name for user in pwd.getpwall() if user.pw_uid != os.geteuid())
+    assert gate.objection_to_guest(coming(), 0) is None
+    assert gate.objection_to_guest(coming(user=me), 0) is None
+    refused = gate.objection_to_guest(coming(user=other), 0)
+    assert refused is not None and refused.code == "user"
+    assert gate.objection_to_guest(coming("python", other), 0) is None
+
+
+def test_images_are_not_taken_where_only_certain_commands_run() -> None:
+    text = '[commands]\nmode = "templates"\ntemplates = [["/usr/bin/sleep", "9"]]'
+    gate = Gate(policy(text), b"/files", "root")
+    assert gate.objection(coming(), 0) is None
+    refused = gate.objection_to_guest(coming(), 0)
+    assert refused is not None and refused.code == "policy"

@@ -39,6 +39,21 @@ class Gate:
             or self.policy.full(occupied)
         )
 
+    def objection_to_guest(self, spec: Spec, occupied: int) -> TaskError | None:
+        """The same of a task that would come by a move.
+
+        What is restored from images has the rights, and does the work, that are in them, whatever
+        the spec says: so it comes only where root may run anything.
+        """
+        if (refused := self.objection(spec, occupied)) or spec.kind == "python":
+            return refused
+        if spec.user and forked.find_user(spec.user).pw_uid != os.geteuid():
+            return TaskError("user", f"it is {spec.user}'s: only what runs as root is restored")
+        if self.policy.templates is not None:
+            text = "only commands of its templates are run, and images cannot be compared with them"
+            return TaskError(CODE, text)
+        return None
+
     def user_of(self, name: str) -> pwd.struct_passwd | None:
         """Whom to become for that name; None: we are that user.  Raises TaskError."""
         self._check_user(name)

@@ -60,7 +60,7 @@ class Scouts:
     def survey(self, order: orders.Survey, facts: orders.Facts) -> None:
         """Answers in a later turn of the loop.  Raises TaskError."""
         spec = order.spec
-        objection = self._tools.gate.objection(spec, self._occupied())
+        objection = self._tools.gate.objection_to_guest(spec, self._occupied())
         known = Place(
             facts.name, os.uname().machine, facts.can, facts.lacks, shared=facts.shared,
             objection=(objection.code, str(objection)) if objection else None,

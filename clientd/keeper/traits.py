@@ -1,6 +1,7 @@
 """What of a task decides where it can go, read from /proc while it runs: proc(5)."""
 
 import os
+import pwd
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -36,8 +37,8 @@ def read(root: int) -> Traits:
     return Traits(
         machine=os.uname().machine, contained=init != 0,
         binaries=tuple(_binaries(pids)), files=tuple(_files(pids, cwd)), cwd=cwd,
-        obstacles=tuple(dict.fromkeys(_obstacles(pids))), memory_bytes=sum(map(_memory, pids)),
-        cpu=flags(),
+        obstacles=tuple(dict.fromkeys((*_user(init), *_obstacles(pids)))),
+        memory_bytes=sum(map(_memory, pids)), cpu=flags(),
     )
 
 
@@ -166,6 +167,17 @@ def _is_locked(pid: int, number: str) -> bool:
     with suppress(OSError), open(f"/proc/{pid}/fdinfo/{number}") as file:
         return any(line.startswith("lock:") for line in file)
     return False
+
+
+def _user(init: int) -> Iterator[tuple[str, str]]:
+    """Whose the task is, if it is not root's; a task without an init is not asked."""
+    with suppress(OSError), open(f"/proc/{init}/status") as file:
+        uids = next(line for line in file if line.startswith("Uid:")).split()[1:]
+        if uid := max(map(int, uids)):
+            try:
+                yield "user", pwd.getpwuid(uid).pw_name
+            except KeyError:
+                yield "user", str(uid)
 
 
 def _obstacles(pids: list[int]) -> Iterator[tuple[str, str]]:

@@ -142,6 +142,11 @@ OBSTACLES: dict[str, Reason] = {
     "deleted": Reason(
         "deleted", "it has a file open that was deleted: {}", "it can move if that is small", "if"
     ),
+    # CRIU mounts a proc file system inside of the init for a moment, with the init's rights.
+    "user": Reason(
+        "user", "it runs as {}: only what runs as root can be saved as it is",
+        "a Python task of any user can move",
+    ),
     "many": Reason(
         "many", "it has more open than is looked at: {}",
         "it can move if nothing else of it stands in its way", "if",

@@ -62,7 +62,7 @@ class Mover:
 
     def _objects(self, task: Task) -> tuple[str, str] | None:
         """What this node's policy has against a task that may come."""
-        err = self._gate.objection(task.spec, len(self._watch.roots))
+        err = self._gate.objection_to_guest(task.spec, len(self._watch.roots))
         return (err.code, str(err)) if err else None
 
     # ---- events ----------------------------------------------------------------------------
