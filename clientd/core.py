@@ -53,7 +53,7 @@ TAKEN = "taken"
 #: What the node answers.
 _NUMBERED = (
     wire.Signal, wire.Pause, wire.Forget, wire.Measure, wire.Erase, wire.Transfer, wire.Dismiss,
-    wire.Upgrade, wire.Describe, wire.Survey,
+    wire.Upgrade, wire.Describe, wire.Survey, wire.Checkpoint, wire.ListSnapshots,
 )
 
 
@@ -269,6 +269,8 @@ class Agent:
                 yield from self._to_master(wire.Forgotten(tasks))
             case orders.Acted(order, code, text):
                 yield from self._answer(order, wire.Done(order, code, text))
+            case orders.Snapshots(order, found):
+                yield from self._answer(order, wire.Snapshots(order, found))
             case orders.Described(order, traits):
                 yield from self._answer(order, wire.Described(order, traits))
             case orders.Surveyed(order, place):
@@ -564,6 +566,10 @@ class Agent:
                 yield do.Tell(orders.Describe(order, task))
             case wire.Survey(order, spec, paths):
                 yield do.Tell(orders.Survey(order, spec, paths))
+            case wire.Checkpoint(order, task, snapshot, keep):
+                yield do.Tell(orders.Checkpoint(order, task, snapshot, keep))
+            case wire.ListSnapshots(order, task):
+                yield do.Tell(orders.ListSnapshots(order, task))
             case wire.Upgrade(order):
                 yield do.Say("info", "the master wants a new agent here: starting anew")
                 yield from self._answer(order, wire.Done(order))

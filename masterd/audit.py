@@ -19,6 +19,7 @@ from godwit.wire import operations as op
 LOOKS = (
     op.Attach, op.ListNodes, op.ListTasks, op.FollowLogs, op.Took, op.Cancel, op.AwaitTasks,
     op.MeasureUsage, op.History, op.ListMoves, op.ListPrograms, op.JudgeMove,
+    op.ListSnapshots,
 )
 #: What may be shown of the others: names of fields.
 DETAILS: dict[type[op.Request], tuple[str, ...]] = {
@@ -36,6 +37,8 @@ DETAILS: dict[type[op.Request], tuple[str, ...]] = {
     op.MoveTask: ("task", "target", "source", "on_unknown", "budget_ms", "anyway"),
     op.ResolveMove: ("move", "side"),
     op.Upgrade: ("nodes",),
+    op.CheckpointTask: ("task", "keep"),
+    op.RestartTask: ("task", "snapshot", "fork", "count"),
 }
 #: Characters of one text, and entries of one list, that a line holds.
 LONGEST = 1000

@@ -35,6 +35,7 @@ from masterd.pruning import surplus_nodes, surplus_tasks
 from masterd.references import choose_nodes, choose_task, choose_tasks
 from masterd.registry import Node, Registry, State
 from masterd.shadows import Shadows
+from masterd.snapshots import Snapshots
 from masterd.upgrades import Upgrades
 from masterd.waits import Waits
 
@@ -119,6 +120,12 @@ class Master:
         )
         self.shadows = Shadows(self.registry, self.orders, self.moves, self.history)
         self.judging = Judging(self.registry, self.orders, self.moves)
+        self.snapshots = Snapshots(
+            self.orders, chance.task_id,
+            lambda operator, request: self._refusing(
+                operator, request, self._execute(operator, request)
+            ),
+        )
         #: Operators that have said Attach.
         self._attached: set[int] = set()
         self._now = 0.0
@@ -265,7 +272,7 @@ class Master:
                     yield from self._forget(node, task)
             case (
                 wire.Done(order) | wire.Measured(order) | wire.Copied(order)
-                | wire.Described(order) | wire.Surveyed(order)
+                | wire.Described(order) | wire.Surveyed(order) | wire.Snapshots(order)
             ):
                 yield from self.orders.answered(node, order, message)
             case wire.Listening():
@@ -522,6 +529,8 @@ class Master:
                 yield do.Answer(operator, op.Programs(request.id, known_there))
             case op.ResolveMove():
                 yield from self.moves.resolve(operator, request)
+            case op.CheckpointTask() | op.ListSnapshots() | op.RestartTask():
+                yield from self._snapshot(operator, request)
             case op.AwaitTasks(tasks=tasks):
                 found, faults = self._tasks(tasks)
                 if faults:
@@ -612,6 +621,21 @@ class Master:
         yield do.Answer(operator, op.Tasks(number, views, tuple(faults)))
 
     # ---- tasks -----------------------------------------------------------------------------
+
+    def _snapshot(
+        self, operator: int, request: op.CheckpointTask | op.ListSnapshots | op.RestartTask
+    ) -> Iterator[do.Action]:
+        name = choose_task(request.task, self.registry.all_tasks())
+        node = self.registry.where[name]
+        task = node.tasks[name]
+        match request:
+            case op.CheckpointTask():
+                doing = self.snapshots.checkpoint(operator, request, task, node, self._now)
+            case op.ListSnapshots():
+                doing = self.snapshots.list(operator, request, task, node, self._now)
+            case op.RestartTask():
+                doing = self.snapshots.restart(operator, request, task, node, self._now)
+        yield from doing
 
     def _execute(self, operator: int, request: op.Execute) -> Iterator[do.Action]:
         if not 1 <= request.count <= MOST:

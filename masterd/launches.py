@@ -86,7 +86,7 @@ class Launches:
         launch = Launch(
             self._begun, operator, request, now + ANSWER_S + EACH_S * (request.count - 1)
         )
-        digest = hashlib.sha256(request.source).hexdigest() if request.source else ""
+        digest = hashlib.sha256(request.source).hexdigest() if request.source else request.digest
         for node in nodes:
             if node.control is None:
                 launch.faults.append(op.Fault(node.name, "unreachable", unreachable(node)))
@@ -110,7 +110,7 @@ class Launches:
             yield from self._answer_if_complete(launch)
             return
         self._open[launch.number] = launch
-        if digest and digest not in self._sources:
+        if request.source and digest not in self._sources:
             self._sources[digest] = request.source
             yield do.KeepSource(digest, request.source)
         yield from self._confirms.ask(
@@ -145,6 +145,7 @@ class Launches:
             name=request.name, cwd=request.cwd, env=request.env, user=request.user,
             digest=digest, oneoff=request.oneoff, asked_at=wall, contained=request.contained,
             log_at_home=request.log_at_home,
+            snapshot=request.snapshot,
         )
 
     def _fresh_id(self) -> str:

@@ -21,6 +21,9 @@ CHANGES: list[tuple[op.Request, dict[str, object]]] = [
       "kind": "shell", "env": ["PW"]}),
     (op.MoveTask(7, "t1", "web2", "web1", "resume"),
      {"task": "t1", "target": "web2", "source": "web1", "on_unknown": "resume"}),
+    (op.CheckpointTask(7, "t1", 5), {"task": "t1", "keep": 5}),
+    (op.RestartTask(7, "t1", "s1", True, 2),
+     {"task": "t1", "snapshot": "s1", "fork": True, "count": 2}),
     (op.ResolveMove(7, "m1", "source"), {"move": "m1", "side": "source"}),
     (op.SignalTasks(7, ("t1",), 9, whole=True), {"tasks": ["t1"], "number": 9, "whole": True}),
     (op.PauseTasks(7, ("t1",), resume=True), {"tasks": ["t1"], "resume": True}),
@@ -76,6 +79,7 @@ def test_a_look_leaves_none(kind: type[op.Request]) -> None:
         op.Attach: lambda: op.Attach(7, 1), op.ListTasks: lambda: op.ListTasks(7, ()),
         op.FollowLogs: lambda: op.FollowLogs(7, ()), op.AwaitTasks: lambda: op.AwaitTasks(7, ()),
         op.Took: lambda: op.Took(7, "t", 1), op.JudgeMove: lambda: op.JudgeMove(7, "t"),
+        op.ListSnapshots: lambda: op.ListSnapshots(7, "t"),
     }.get(kind, lambda: kind(7, **fields))()  # type: ignore[operator]
     assert list(audit.asked(3, asked)) == []
     assert list(audit.answered(3, op.Ok(7))) == []

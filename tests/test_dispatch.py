@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from godwit.errors import FrameError, MessageError
-from godwit.task.record import Spec, Task, Usage
+from godwit.task.record import Snapshot, Spec, Task, Usage
 from godwit.task.verdict import Place, Traits
 from godwit.wire import joining, messages, operations
 from godwit.wire import messages as wire
@@ -67,6 +67,9 @@ TABLE: list[tuple[wire.Message, set[str]]] = [
     (wire.Freeze("m", "t", 1, "h:1", "k", ()), {MASTER}),
     (wire.Verdict("m", "t", 1, "abort"), {MASTER}),
     (wire.Describe(1, "t"), {MASTER}),
+    (wire.Checkpoint(1, "t", "s", 3), {MASTER}),
+    (wire.ListSnapshots(1, "t"), {MASTER}),
+    (wire.Snapshots(1, (Snapshot("s", Spec("t", (b"P",)), 0.0, 1),)), {NODE}),
     (wire.Survey(1, Spec("t", (b"P",))), {MASTER}),
     (wire.Described(1, Traits("x86_64")), {NODE}),
     (wire.Surveyed(1, Place("n", "x86_64")), {NODE}),

@@ -12,7 +12,7 @@ from clientd import actions as agent_does
 from clientd import events as agent_on
 from clientd.keeper import orders
 from godwit.errors import MessageError
-from godwit.task.record import Spec, Task, Usage
+from godwit.task.record import Snapshot, Spec, Task, Usage
 from godwit.task.verdict import Place, Traits
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
@@ -30,6 +30,7 @@ ORDERS: list[orders.Order] = [
     orders.Reserve("m", Task(Spec("t1234567", (b"P",))), 2), orders.Freeze("m", "t1234567", 1),
     orders.Landed("m", 1), orders.Cut("m", "c", "t"),
     orders.Verdict("m", "t1234567", 1, "abort"), orders.Describe(1, "t1234567"),
+    orders.Checkpoint(1, "t1234567", "s1234567", 3), orders.ListSnapshots(1, "t1234567"),
     orders.Survey(1, Spec("t1234567", (b"P",)), (b"/x",)), orders.Guests(()), orders.Took("t", 1),
 ]
 WORDS: list[orders.Word] = [
@@ -38,6 +39,7 @@ WORDS: list[orders.Word] = [
     orders.Measured(Usage()), orders.Stopping("r"),
     orders.Able(("shell",)), orders.Standing("m", "t", 1, "frozen"), orders.Landing("m", "l", "i"),
     orders.Shipping("m", "l", "i", 1, 1), orders.Described(1, Traits("x86_64")),
+    orders.Snapshots(1, (Snapshot("s1234567", Spec("t1234567", (b"P",)), 0.0, 1),)),
     orders.Surveyed(1, Place("n", "x86_64")), orders.Caught("t", 1, 15), orders.HomeLog("t", "/l"),
 ]
 #: A node's first word is the one thing that leads anywhere.
@@ -202,7 +204,7 @@ def test_a_masters_message_is_an_order_only_where_the_two_say_the_same() -> None
     # Tags they share; the agent makes each order anew from what it has read.
     assert passed <= {
         "Signal", "Pause", "Forget", "Measure", "Reserve", "Freeze", "Verdict", "Describe",
-        "Survey", "Guests", "Took",
+        "Survey", "Guests", "Took", "Checkpoint", "ListSnapshots",
     }
 
 

@@ -149,3 +149,57 @@ def test_what_a_word_leads_to_without_a_record(
     said = Standing("m1", TASK.id, epoch, state)  # type: ignore[arg-type]
     then = found.follows(move, node, said, frozen)
     assert (then.what if then else None) == want
+
+
+# ---- checkpoints ---------------------------------------------------------------------------
+
+
+def kept() -> Moves:
+    """A keeper that freezes its task for a checkpoint."""
+    ledger = Ledger()
+    ledger.apply(Kept(Task(TASK.spec, Status.RUNNING, pid=7)))
+    moves = Moves(ledger, "boot", "images")
+    order = orders.Freeze("m1", TASK.id, 1, kept=True)
+    for action in moves.handle(do.Ordered(order)):
+        if isinstance(action, do.Note):
+            ledger.apply(action.record)
+    return moves
+
+
+def test_a_checkpoint_is_on_record_before_the_task_stands_still() -> None:
+    ledger = Ledger()
+    ledger.apply(Kept(Task(TASK.spec, Status.RUNNING, pid=7)))
+    order = orders.Freeze("m1", TASK.id, 1, kept=True)
+    done = Moves(ledger, "boot", "images").handle(do.Ordered(order))
+    assert " ".join(map(told, done)) == "freezing! FreezeCopy"
+
+
+def test_the_image_of_a_checkpoint_is_kept_before_the_task_goes_on_without_a_vote() -> None:
+    moves = kept()
+    still = do.StoodStill("m1", 5, 9, 1.0, 2.0, {})
+    assert " ".join(map(told, moves.handle(still))) == "freezing"
+    done = [*moves.handle(do.Synced("m1", {}))]
+    assert " ".join(map(told, done)) == "Keep unfrozen Thaw DropFiles Kept"
+    assert done[-1] == do.Kept("m1", "", "")
+    assert [*moves.standings()] == []
+
+
+@pytest.mark.parametrize(("event", "want"), [
+    (do.Failed("m1", "cannot-travel", "self.x"), "unfrozen Thaw DropFiles Kept"),
+    (do.Gone("m1"), "unfrozen DropFiles Kept"),
+    (do.AgentLost(), "unfrozen Thaw DropFiles Kept"),
+    (do.Returned("m1", True), "unfrozen Thaw DropFiles Kept"),
+])
+def test_a_checkpoint_that_fails_is_told_so_and_leaves_the_task(
+    event: do.Event, want: str
+) -> None:
+    done = [*kept().handle(event)]
+    assert " ".join(map(told, done)) == want
+    assert isinstance(done[-1], do.Kept) and done[-1].code
+
+
+def test_what_cannot_be_frozen_is_not_kept() -> None:
+    order = orders.Freeze("m2", TASK.id, 1, kept=True)
+    done = [*kept().handle(do.Ordered(order))]
+    assert " ".join(map(told, done)) == "unfrozen Kept"
+    assert isinstance(done[-1], do.Kept) and done[-1].code == "moving"

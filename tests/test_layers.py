@@ -71,6 +71,7 @@ PURE = [
     "masterd.waits",
     "masterd.judging",
     "masterd.launches",
+    "masterd.snapshots",
     "masterd.follows",
     "masterd.copies",
     "masterd.moves.asking",

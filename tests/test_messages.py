@@ -5,7 +5,7 @@ import pytest
 
 from godwit.errors import MessageError
 from godwit.task.lifecycle import Status
-from godwit.task.record import Spec, Task, Usage
+from godwit.task.record import Snapshot, Spec, Task, Usage
 from godwit.task.verdict import Binary, Place, Seen, Traits
 from godwit.wire import messages as m
 
@@ -90,6 +90,13 @@ EXAMPLES: list[tuple[m.Message, dict[str, object]]] = [
      {"is": "Described", "order": 4, "traits": {
          "machine": "x86_64", "binaries": [{"path": b"/b", "size": 5, "build_id": "ab"}],
          "cpu": ["sse"]}}),
+    (m.Checkpoint(4, "a", "s", 3),
+     {"is": "Checkpoint", "order": 4, "task": "a", "snapshot": "s", "keep": 3}),
+    (m.ListSnapshots(4, "a"), {"is": "ListSnapshots", "order": 4, "task": "a"}),
+    (m.Snapshots(4, (Snapshot("s", Spec("a", (b"P",)), 2.5, 100, 50),)),
+     {"is": "Snapshots", "order": 4, "found": [
+         {"id": "s", "spec": {"task": "a", "argv": [b"P"]}, "at": 2.5, "size": 100,
+          "packed": 50}]}),
     (m.Survey(4, Spec("a", (b"P",)), (b"/\xff",)),
      {"is": "Survey", "order": 4, "spec": {"task": "a", "argv": [b"P"]}, "paths": [b"/\xff"]}),
     (m.Surveyed(4, Place("n1", "x86_64", files={b"/x": Seen(5)}, objection=("policy", "no"))),

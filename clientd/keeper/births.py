@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from clientd.keeper import processes
+from clientd.keeper.kept import Kept
 from clientd.keeper.processes import Process
 from clientd.keeper.records import Started, Stepped, told_by
 from clientd.keeper.runners import Born, Gone, Plan, Runners, Told, Unborn
@@ -60,6 +62,8 @@ class Births:
         #: The agent's folder.
         self.agent = os.path.join(state, "agent")
         self.sources = Sources(os.path.join(state, "sources"))
+        #: Snapshots that this node keeps.
+        self.kept = Kept(tools.register, tools.errands, os.path.join(state, "kept"))
         self._launches: dict[str, _Launch] = {}
         self._guests: dict[str, tuple[Spec, bytes]] = {}
         self.runners = Runners(
@@ -74,11 +78,16 @@ class Births:
 
     def launch(self, spec: Spec) -> None:
         """Has the task's runner born and told to begin.  Raises TaskError: nothing came of it."""
-        source = self.sources.open(spec.digest) if spec.digest else -1
+        if spec.snapshot:
+            self.kept.check(spec)
+        source = self.sources.open(spec.digest) if spec.digest and not spec.snapshot else -1
         try:
             self._launches[spec.task] = _Launch(spec)
             self._birth(spec, self._spawner.open_log(spec.task))
-            self._say_begin(spec, source)
+            if spec.snapshot:
+                self._unpack(spec)
+            else:
+                self._say_begin(spec, source)
         except TaskError:
             self._drop(spec.task)
             raise
@@ -119,13 +128,50 @@ class Births:
         begin = control.Begin(os.fsdecode(spec.argv[0]), spec.argv[1:], spec.digest)
         self.runners.say(spec.task, begin, *fds)
 
+    def _unpack(self, spec: Spec) -> None:
+        """Raises TaskError."""
+        self.kept.unpack(spec.snapshot, partial(self._unpacked, spec))
+
+    def _unpacked(self, spec: Spec, image: int, complaint: str) -> None:
+        if spec.task not in self._launches:
+            return
+        if complaint:
+            self._give_up(spec.task, TaskError("bad-snapshot", complaint))
+            return
+        load = control.Load(
+            spec.snapshot, os.fsdecode(spec.argv[0]), spec.digest, os.fstat(image).st_size
+        )
+        self._say(spec.task, load, image)
+
+    def _say(self, task: str, word: control.Orders, *fds: int) -> None:
+        try:
+            self.runners.say(task, word, *fds)
+        except TaskError as err:
+            self._give_up(task, err)
+
+    def _give_up(self, task: str, err: TaskError) -> None:
+        self.runners.end(task)
+        self._refuse(task, err.code, str(err))
+
+    def _found(self, launch: _Launch, phase: control.Phase) -> None:
+        """The runner of an earlier keeper's launch says how far it is."""
+        spec = launch.spec
+        if phase == "running":
+            self._say(spec.task, control.Thaw(spec.snapshot))  # said again, as it was answered
+            return
+        try:
+            self._unpack(spec)
+        except TaskError as err:
+            self._give_up(spec.task, err)
+
     def resume(self, spec: Spec, leader: Process) -> None:
         """The launch of an earlier keeper goes on: its runner is there.  Raises TaskError."""
         self._launches[spec.task] = _Launch(spec, leader.pid, is_child=False)
-        source = self.sources.open(spec.digest) if spec.digest else -1
+        source = self.sources.open(spec.digest) if spec.digest and not spec.snapshot else -1
         try:
             self.runners.connect(spec.task)
-            self._say_begin(spec, source)
+            if not spec.snapshot:  # else its State says how far it is
+                self._say_begin(spec, source)
         except TaskError:
             del self._launches[spec.task]
             raise
@@ -170,7 +216,11 @@ class Births:
         match word:
             case Born(pid):
                 launch.pid = pid
-            case control.Begun():
+            case control.State(phase) if launch.spec.snapshot and not launch.is_child:
+                self._found(launch, phase)
+            case control.Loaded(move) if move == launch.spec.snapshot != "":
+                self._say(task, control.Thaw(move))
+            case control.Begun() | control.Thawed():
                 self._begun(task, launch)
             case control.Failed():
                 launch.failed = word

@@ -158,6 +158,8 @@ class Keeper:
                 self._spokesman.say(order, self.agent.pid)
             case orders.Describe() | orders.Survey():
                 self._scout(order)
+            case orders.Checkpoint() | orders.ListSnapshots():
+                self._snapshot(order)
             case orders.Measure():
                 self._tell(orders.Measured(usage(resource.getrusage(resource.RUSAGE_CHILDREN))))
             case (
@@ -173,6 +175,20 @@ class Keeper:
                 self.agent.renew()
             case orders.Stop(end_tasks, reason):
                 self.stop(reason or "told to stop", end_tasks)
+
+    def _snapshot(self, order: orders.Checkpoint | orders.ListSnapshots) -> None:
+        kept = self._tasks.births.kept
+        try:
+            if isinstance(order, orders.Checkpoint):
+                kept.sweep()
+                self._tasks.mover.checkpoint(order)
+            else:
+                found = tuple(one for one in kept.listed() if one.spec.task == order.task)
+                self._tell(orders.Snapshots(order.order, found))
+        except TaskError as err:
+            self._tell(orders.Acted(order.order, err.code, str(err)))
+        except OSError as err:
+            self._tell(orders.Acted(order.order, "files", f"{err.filename}: {err.strerror}"))
 
     def _scout(self, order: orders.Describe | orders.Survey) -> None:
         try:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from godwit.errors import MessageError
 from godwit.log import Level
-from godwit.task.record import Spec, Task, Usage
+from godwit.task.record import Snapshot, Spec, Task, Usage
 from godwit.task.verdict import Place, Traits
 from godwit.wire.messages import Guest, MoveState
 
@@ -94,6 +94,25 @@ class Freeze(Order, frozen=True, tag="Freeze"):
     peer: str = ""
     #: Its memory stays here, and goes while it runs there already.
     lazy: bool = False
+    #: There is no destination: the snapshot is kept here, and the task runs on.
+    kept: bool = False
+
+
+class Checkpoint(Order, frozen=True, tag="Checkpoint"):
+    """Keep a snapshot of a task, which runs on, and ``keep`` of it in all.  Answered by
+    Snapshots, or Acted."""
+
+    order: int
+    task: str
+    snapshot: str
+    keep: int
+
+
+class ListSnapshots(Order, frozen=True, tag="ListSnapshots"):
+    """Answered by Snapshots."""
+
+    order: int
+    task: str
 
 
 class Landed(Order, frozen=True, tag="Landed"):
@@ -251,6 +270,11 @@ class Surveyed(Word, frozen=True, tag="Surveyed"):
     place: Place
 
 
+class Snapshots(Word, frozen=True, tag="Snapshots"):
+    order: int
+    found: tuple[Snapshot, ...]
+
+
 class Measured(Word, frozen=True, tag="Measured"):
     children: Usage
 
@@ -319,11 +343,13 @@ class HomeLog(Word, frozen=True, tag="HomeLog"):
 
 Orders = (
     Start | Signal | Pause | Forget | Measure | Settled | Restart | Stop | Say | Reserve | Freeze
-    | Landed | Cut | Verdict | Describe | Survey | Guests | Took
+    | Landed | Cut | Verdict | Describe | Survey | Guests | Took | Checkpoint
+    | ListSnapshots
 )
 Words = (
     Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Standing
     | Landing | Shipping | Able | Described | Surveyed | Caught | HomeLog
+    | Snapshots
 )
 
 _encoder = msgspec.msgpack.Encoder()

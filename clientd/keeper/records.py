@@ -123,6 +123,8 @@ class Moved(Record, frozen=True, tag="M"):
     phases: dict[str, float] = {}
     #: Its memory goes from the source while it runs at the destination already.
     lazy: bool = False
+    #: No move: its snapshot is kept here, and the task runs on.
+    kept: bool = False
 
 
 class Trace(Record, frozen=True, tag="T"):

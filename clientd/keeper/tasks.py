@@ -241,6 +241,7 @@ class Tasks:
         for log in filter(None, logs):
             with suppress(OSError):
                 os.unlink(log)
+        self.births.kept.forget(there)
         self._register.tell(orders.Forgotten(tuple(there)))
         self._register.say("forgotten", *there)
 

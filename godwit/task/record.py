@@ -60,12 +60,27 @@ class Spec(Struct, frozen=True, omit_defaults=True):
     contained: bool = False
     #: While it is elsewhere, its output is written into a log at its home, too.
     log_at_home: bool = False
+    #: It starts from this snapshot, which its node has; else empty.
+    snapshot: str = ""
 
     @property
     def command(self) -> str:
         """The command as a person would type it; bytes that are no UTF-8 are shown as \\xNN."""
         words = [word.decode("utf-8", "backslashreplace") for word in self.argv]
         return words[0] if self.shell else shlex.join(words)
+
+
+class Snapshot(Struct, frozen=True, omit_defaults=True):
+    """The state of a task that its node keeps, to start another from."""
+
+    id: str
+    #: Of the task that it is of.
+    spec: Spec
+    #: When, seconds since 1970.
+    at: float
+    #: Bytes, of the image and as it is kept.
+    size: int
+    packed: int = 0
 
 
 class Task(Struct, frozen=True, omit_defaults=True):

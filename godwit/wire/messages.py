@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from godwit.errors import MessageError
-from godwit.task.record import Spec, Task, Usage
+from godwit.task.record import Snapshot, Spec, Task, Usage
 from godwit.task.verdict import Place, Traits
 
 #: Raised when an old peer could no longer understand a new one.
@@ -212,6 +212,13 @@ class Surveyed(Message, frozen=True, tag="Surveyed"):
 
     order: int
     place: Place
+
+
+class Snapshots(Message, frozen=True, tag="Snapshots"):
+    """The answer to Checkpoint and ListSnapshots: the oldest first."""
+
+    order: int
+    found: tuple[Snapshot, ...]
 
 
 class Standing(Message, frozen=True, tag="Standing"):
@@ -454,6 +461,22 @@ class Describe(Message, frozen=True, tag="Describe"):
     task: str
 
 
+class Checkpoint(Message, frozen=True, tag="Checkpoint"):
+    """Keep a snapshot of a task, which runs on; the oldest over ``keep`` are dropped."""
+
+    order: int
+    task: str
+    snapshot: str
+    keep: int
+
+
+class ListSnapshots(Message, frozen=True, tag="ListSnapshots"):
+    """Which snapshots of a task are there?"""
+
+    order: int
+    task: str
+
+
 class Survey(Message, frozen=True, tag="Survey"):
     """What does this node have for a task that may come, and which of these paths?"""
 
@@ -531,12 +554,12 @@ WINDOW = 256 * 1024
 Opening = Hello | Adopt | Welcome | Refuse
 FromNode = (
     Report | Changed | Rejected | Forgotten | Beat | Done | Measured | Leaving | Listening | Moved
-    | Copied | Renew | Standing | Able | Described | Surveyed | Caught
+    | Copied | Renew | Standing | Able | Described | Surveyed | Caught | Snapshots
 )
 FromMaster = (
     Launch | Signal | Pause | Forget | Measure | Erase | Transfer | Abandon | Follow | Unfollow
     | Dismiss | Heard | Renewed | Upgrade | Reserve | Freeze | Verdict | Describe | Survey
-    | Guests | Took
+    | Guests | Took | Checkpoint | ListSnapshots
 )
 StreamFromNode = Chunk | Ended | Kept
 StreamFromMaster = Credit | Log

@@ -121,6 +121,9 @@ class Execute(Request, frozen=True, tag="Execute"):
     contained: bool = False
     #: What it writes elsewhere is to be in a log at its home, too.
     log_at_home: bool = False
+    #: Start from this snapshot, which the node has; ``digest`` is of its program's source.
+    snapshot: str = ""
+    digest: str = ""
 
 
 class FollowLogs(Request, frozen=True, tag="FollowLogs"):
@@ -162,6 +165,29 @@ class ForgetTasks(Request, frozen=True, tag="ForgetTasks"):
     """End tasks and drop their records and logs.  Answered by Tasks (as they last were)."""
 
     tasks: tuple[str, ...]
+
+
+class CheckpointTask(Request, frozen=True, tag="CheckpointTask"):
+    """Keep a snapshot of a running task, and ``keep`` in all.  Answered by Snapshots."""
+
+    task: str
+    keep: int = 3
+
+
+class ListSnapshots(Request, frozen=True, tag="ListSnapshots"):
+    """Answered by Snapshots."""
+
+    task: str
+
+
+class RestartTask(Request, frozen=True, tag="RestartTask"):
+    """Start copies from a snapshot of a task, under new ids; without ``fork`` it must have ended.
+    Empty: its last snapshot.  Answered by Tasks."""
+
+    task: str
+    snapshot: str = ""
+    fork: bool = False
+    count: int = 1
 
 
 class AwaitTasks(Request, frozen=True, tag="AwaitTasks"):
@@ -472,6 +498,26 @@ class Events(Reply, frozen=True, tag="Events"):
     more: bool = False
 
 
+class SnapshotView(Struct, frozen=True):
+    """One snapshot, and the node that has it."""
+
+    id: str
+    task: str
+    node: str
+    kind: str
+    #: When, seconds since 1970.
+    at: float
+    #: Bytes, of the state and as it is kept.
+    size: int
+    packed: int
+
+
+class Snapshots(Reply, frozen=True, tag="Snapshots"):
+    """The oldest first."""
+
+    snapshots: tuple[SnapshotView, ...]
+
+
 class Ok(Reply, frozen=True, tag="Ok"):
     text: str = ""
 
@@ -496,12 +542,12 @@ Requests = (
     Attach | ListNodes | ListTasks | Execute | FollowLogs | Took | Cancel | SignalTasks
     | PauseTasks | ForgetTasks | AwaitTasks | MeasureUsage | EraseFile | Copy | Register
     | Deregister | History | StopMaster | MakeToken | Revoke | Upgrade | MoveTask | ListMoves
-    | ResolveMove | ListPrograms | JudgeMove
+    | ResolveMove | ListPrograms | JudgeMove | CheckpointTask | ListSnapshots | RestartTask
 )
 Replies = (
     Attached | Nodes | Tasks | Launched | Output | OutputEnd | Usages | Ticket | Progress | CopyDone
     | Events | Ok | Problem | Notice | TokenMade | Upgraded | Moves | Programs
-    | Verdicts
+    | Verdicts | Snapshots
 )
 
 #: Replies after which the final answer is still to come.

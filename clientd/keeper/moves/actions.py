@@ -233,7 +233,25 @@ class ForgetTask:
     task: str
 
 
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The image is whole: it is kept, whatever becomes of its file."""
+
+    move: str
+    task: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The task of this checkpoint runs on, or has ended; a code tells why nothing was kept."""
+
+    move: str
+    code: str
+    text: str
+
+
 Action = (
     Note | Tell | Birth | FreezeCopy | LoadCopy | Thaw | WatchDrain | KillCopy | DropFiles
-    | ForgetTask
+    | ForgetTask | Keep | Kept
 )

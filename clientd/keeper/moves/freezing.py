@@ -29,7 +29,7 @@ class Freezing:
             return
         record = Moved(
             order.move, order.task, order.epoch, Part.FREEZING, peer=order.peer,
-            lazy=order.lazy,
+            lazy=order.lazy, kept=order.kept,
         )
         problem = refusals.of_freezing(self._here, order)
         if problem:
@@ -48,6 +48,8 @@ class Freezing:
         yield do.Note(replace(
             record, size=event.size, at=event.at, wall=event.wall, phases=event.phases
         ))
+        if record.kept:
+            return
         task = self._here.ledger.tasks[record.task]
         yield do.Tell(orders.Shipping(
             record.move, task.log, record.image, event.log_size, event.size, event.files
@@ -55,7 +57,10 @@ class Freezing:
 
     def synced(self, move: str, phases: dict[str, float]) -> Iterator[do.Action]:
         record = self._here.ledger.moves[move]
-        if record.part is Part.FREEZING:
+        if record.part is Part.FREEZING and record.kept:
+            yield do.Keep(move, record.task, record.image)
+            yield from self.unfreeze(record, Cause.ABORTED, "", "")
+        elif record.part is Part.FREEZING:
             voted = step(record, Cause.VOTED, phases={**record.phases, **phases})
             yield do.Note(voted, durable=True)
             yield from tell(voted)

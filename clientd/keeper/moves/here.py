@@ -73,7 +73,10 @@ def step(record: Moved, cause: Cause, **changes: object) -> Moved:
 
 def tell(record: Moved) -> Iterator[do.Action]:
     """The agent hears where it stands, if there is anything to be told yet."""
-    if record.part.told is not None:
+    if record.kept:
+        if record.part.settled:
+            yield do.Kept(record.move, record.code, record.text)
+    elif record.part.told is not None:
         yield do.Tell(standing(record))
 
 

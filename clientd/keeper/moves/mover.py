@@ -19,6 +19,7 @@ from clientd.keeper.moves.imaged import Imaged
 from clientd.keeper.moves.pickled import Pickled
 from clientd.keeper.moves.table import Part
 from clientd.keeper.moves.ways import Images, Way
+from clientd.keeper.orders import Checkpoint, Freeze
 from clientd.keeper.records import Moved
 from clientd.keeper.register import code_of
 from clientd.keeper.tools import Tools
@@ -101,6 +102,11 @@ class Mover:
         elif not isinstance(action, do.DropFiles):
             self._events.append(do.Failed(move, code, text))
 
+    def checkpoint(self, order: Checkpoint) -> None:
+        """A move to nowhere, whose image is kept.  Raises TaskError, OSError."""
+        spec = self._births.kept.begin(order)
+        self.handle(do.Ordered(Freeze(order.snapshot, order.task, spec.epoch, kept=True)))
+
     def of_task(self, task: str) -> Moved | None:
         """The move, not settled here, that has this task."""
         return self._core.of_task(task)
@@ -164,6 +170,10 @@ class Mover:
                 self._kill(move, task_id)
             case do.DropFiles(move, task_id, log):
                 self._drop_files(move, task_id, log)
+            case do.Keep(move, task_id, image):
+                self._births.kept.take(move, task_id, image)
+            case do.Kept(move, code, text):
+                self._births.kept.finish(move, code, text)
             case do.ForgetTask(task_id):
                 self._births.forget(task_id)
             case do.Note():
@@ -232,6 +242,7 @@ class Mover:
     def adopt(self, found: Callable[[str], list[processes.Process]]) -> None:
         """Carries on with the moves of an earlier keeper; ``found`` tells what runs of a task."""
         moves = list(self._register.ledger.moves.values())
+        self._births.kept.sweep()
         self._imaged.sweep({record.move for record in moves if not record.part.settled})
         for record in moves:
             if not record.part.settled:

@@ -41,10 +41,10 @@ def of_freezing(here: Here, order: orders.Freeze) -> Refusal:
         return "plain", PLAIN
     if task.spec.epoch != order.epoch:
         return "epoch", f"{order.task} is here under epoch {task.spec.epoch}"
+    if here.of_task(order.task) is not None:
+        return "moving", f"another move of {order.task} is not settled here yet"
     if task.status is Status.PAUSED:
         return "paused", f"{order.task} is paused: resume it first"
     if task.status is not Status.RUNNING:
         return "ended", f"{order.task} has ended ({task.status.value})"
-    if here.of_task(order.task) is not None:
-        return "moving", f"another move of {order.task} is not settled here yet"
     return None

@@ -1,0 +1,191 @@
+"""Snapshots that a node keeps: of python tasks, to start them again from.
+
+STATE/kept, for nobody but us: ID.gz is the image as a move would have it, compressed, and ID.json
+says of which task it is.  A snapshot is there once ID.gz is: that is renamed last, when both are
+on the disk.  What else lies there is of a keeper that died meanwhile, and is swept by the next.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+
+import msgspec
+from msgspec.structs import replace
+
+from clientd.keeper import orders
+from clientd.keeper.errands import Errands, Outcome
+from clientd.keeper.register import Register, code_of
+from godwit.errors import TaskError
+from godwit.names import is_task_id
+from godwit.task.record import Snapshot, Spec
+
+#: Seconds that compressing may take.
+LIMIT_S = 600.0
+#: Most snapshots of one task.
+MOST = 100
+_SHELL = "/bin/sh"
+_PACK = (
+    'umask 077; gzip -1 <"$1.raw" >"$1.new" && sync -d "$1.new" "$1.json" &&'
+    ' mv "$1.new" "$1.gz" && rm "$1.raw" && sync "$2"'
+)
+_UNPACK = "exec gzip -dc <&3 >&4"
+
+
+class Kept:
+    """See the module."""
+
+    def __init__(self, register: Register, errands: Errands, folder: str):
+        self._register = register
+        self._errands = errands
+        self._top = folder
+        #: Those that are being made.
+        self._wanted: dict[str, orders.Checkpoint] = {}
+        self._faults: dict[str, tuple[str, str]] = {}
+        #: Tasks that may have some.
+        self._of: set[str] = set()
+
+    # ---- making one ------------------------------------------------------------------------
+
+    def begin(self, order: orders.Checkpoint) -> Spec:
+        """The task is to be frozen for it.  Raises TaskError."""
+        task = self._register.tasks.get(order.task)
+        if task is None:
+            raise TaskError("no-task", f"{order.task}: no such task on this node")
+        if task.spec.kind != "python":
+            raise TaskError("kind", f"{order.task}: only python tasks can be started again "
+                            "from a snapshot")
+        if not is_task_id(order.snapshot) or not 1 <= order.keep <= MOST:
+            raise TaskError("bad-order", f"a snapshot {order.snapshot!r}, {order.keep} kept")
+        if order.snapshot in self._wanted or os.path.exists(self._path(order.snapshot, "json")):
+            raise TaskError("exists", f"there is a snapshot {order.snapshot} already")
+        os.makedirs(self._top, 0o700, exist_ok=True)
+        self._wanted[order.snapshot] = order
+        return task.spec
+
+    def take(self, snapshot: str, task: str, image: str) -> None:
+        """The image is whole, and on the disk."""
+        spec = self._register.tasks[task].spec
+        try:
+            about = Snapshot(snapshot, spec, time.time(), os.stat(image).st_size)
+            with open(self._path(snapshot, "json"), "xb", opener=_private) as file:
+                file.write(msgspec.json.encode(about))
+            os.rename(image, self._path(snapshot, "raw"))
+        except OSError as err:
+            self._faults[snapshot] = code_of(err), f"{err.filename}: {err.strerror}"
+
+    def finish(self, snapshot: str, code: str, text: str) -> None:
+        """The task runs on, or has ended; a code tells why there is no snapshot."""
+        order = self._wanted.get(snapshot)
+        fault = self._faults.pop(snapshot, None) or ((code, text) if code else None)
+        if order is None or fault is not None:
+            self._fail(snapshot, *(fault or ("lost", "nobody waits for it")))
+            return
+        words = (_SHELL, "-c", _PACK, "pack", self._path(snapshot, ""), self._top)
+        self._errands.run(words, partial(self._packed, order), LIMIT_S)
+
+    def _packed(self, order: orders.Checkpoint, outcome: Outcome) -> None:
+        if not outcome.fine:
+            said = outcome.output.decode("utf-8", "replace").strip()[-300:]
+            self._fail(order.snapshot, "pack", f"its snapshot could not be compressed: {said}")
+            return
+        del self._wanted[order.snapshot]
+        self._of.add(order.task)
+        mine = [one for one in self.listed() if one.spec.task == order.task]
+        for old in mine[:-order.keep]:
+            self._drop(old.id)
+        found = tuple(one for one in mine if one.id == order.snapshot)
+        self._register.say("snapshot", f"{order.snapshot} of {order.task}")
+        self._register.tell(orders.Snapshots(order.order, found))
+
+    def _fail(self, snapshot: str, code: str, text: str) -> None:
+        self._drop(snapshot)
+        order = self._wanted.pop(snapshot, None)
+        if order is not None:
+            self._register.tell(orders.Acted(order.order, code, text))
+
+    # ---- what there is ---------------------------------------------------------------------
+
+    def listed(self) -> list[Snapshot]:
+        """Of tasks that are here, the oldest first."""
+        found = [one for name in self._names() if (one := self._read(name)) is not None]
+        here = [one for one in found if one.spec.task in self._register.tasks]
+        return sorted(here, key=lambda one: one.at)
+
+    def _names(self) -> set[str]:
+        with suppress(FileNotFoundError):
+            return {name.partition(".")[0] for name in os.listdir(self._top)}
+        return set()
+
+    def _read(self, snapshot: str) -> Snapshot | None:
+        try:
+            packed = os.stat(self._path(snapshot, "gz")).st_size
+            with open(self._path(snapshot, "json"), "rb") as file:
+                about = msgspec.json.decode(file.read(), type=Snapshot)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        return replace(about, packed=packed)
+
+    def sweep(self) -> None:
+        """Drops what is no snapshot of a task that is here."""
+        here = self.listed()
+        self._of = {one.spec.task for one in here}
+        wanted = {one.id for one in here} | set(self._wanted)
+        for name in self._names() - wanted:
+            self._drop(name)
+
+    def forget(self, tasks: Iterable[str]) -> None:
+        """These are not here any more."""
+        if not self._of.isdisjoint(tasks):
+            self.sweep()
+
+    def _drop(self, snapshot: str) -> None:
+        for end in ("gz", "new", "raw", "json"):
+            with suppress(FileNotFoundError):
+                os.unlink(self._path(snapshot, end))
+
+    def _path(self, snapshot: str, end: str) -> str:
+        return os.path.join(self._top, f"{snapshot}.{end}" if end else snapshot)
+
+    # ---- starting from one -----------------------------------------------------------------
+
+    def check(self, spec: Spec) -> None:
+        """It is a snapshot of this program, for this user.  Raises TaskError."""
+        about = self._read(spec.snapshot) if is_task_id(spec.snapshot) else None
+        if about is None:
+            raise TaskError("no-snapshot", f"there is no snapshot {spec.snapshot}")
+        of = about.spec
+        if (of.kind, of.argv, of.user, of.digest, of.cwd) != (
+            spec.kind, spec.argv, spec.user, spec.digest, spec.cwd
+        ):
+            raise TaskError("bad-snapshot", f"snapshot {spec.snapshot} is of another command")
+
+    def unpack(self, snapshot: str, then: Callable[[int, str], None]) -> None:
+        """``then`` gets the image's descriptor, which is closed after it, or a complaint.
+
+        Raises TaskError.
+        """
+        try:
+            packed = os.open(self._path(snapshot, "gz"), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                image = os.open(self._top, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except OSError:
+                os.close(packed)
+                raise
+        except OSError as err:
+            raise TaskError(code_of(err), f"snapshot {snapshot}: {err.strerror}") from err
+
+        def done(outcome: Outcome) -> None:
+            try:
+                then(image, "" if outcome.fine else f"snapshot {snapshot} cannot be unpacked")
+            finally:
+                os.close(image)
+
+        words = (_SHELL, "-c", _UNPACK, "unpack")
+        self._errands.run(words, done, LIMIT_S, {3: packed, 4: image})
+        os.close(packed)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

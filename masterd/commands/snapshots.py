@@ -1,0 +1,135 @@
+"""Commands for snapshots of tasks: checkpoint, snapshots, restart, fork."""
+
+import time
+
+from godwit.errors import UsageError
+from godwit.wire import operations as op
+from masterd import render
+from masterd.commands import asjson, asking
+from masterd.commands.asking import Given
+from masterd.commands.context import Context
+
+_HEADERS = ("SNAPSHOT", "TASK", "TAKEN", "KIND", "SIZE", "KEPT", "NODE")
+
+
+def checkpoint(context: Context, given: Given) -> int:
+    """Keep a snapshot of a running task, which goes on
+
+    Usage: checkpoint [options] TASK
+
+    Python tasks only.  The task stands still between two steps while its state is written; its
+    node keeps it, compressed, as long as it has the task, until N later ones are there.
+
+    Options:
+      --keep N     How many of the task's snapshots are kept, 1 to 100  [default: 3]
+      -q, --quiet  The snapshot's id only.
+      --json       As JSON: {"snapshots"}.
+      -h, --help   Show this.
+
+    Examples:
+      checkpoint ab12cd34
+      checkpoint ab12cd34 --keep 10
+    """
+    keep = _count(given["--keep"], "--keep")
+    return _show(context, given, op.CheckpointTask(0, given["TASK"], keep))
+
+
+def snapshots(context: Context, given: Given) -> int:
+    """List the snapshots of a task
+
+    Usage: snapshots [options] TASK
+
+    The oldest first: its id, the task, when it was taken, kind, the state's size, what is kept
+    of it on the disk, and where.
+
+    Options:
+      -q, --quiet  Ids only.
+      --json       As JSON: {"snapshots"}.
+      -h, --help   Show this.
+
+    Examples:
+      snapshots ab12cd34
+    """
+    return _show(context, given, op.ListSnapshots(0, given["TASK"]))
+
+
+def restart(context: Context, given: Given) -> int:
+    """Start an ended task again from a snapshot
+
+    Usage: restart [options] TASK
+
+    From the last one unless told, on the node that keeps it.  It has a new id and a log of its
+    own, which begins where the snapshot was taken: what the task wrote after that is in the old
+    log, and is written again.  Its files must still be there, as long as they were.
+
+    Options:
+      --from SNAPSHOT  Another snapshot than the last.
+      -q, --quiet      The new task's id only.
+      --json           As JSON: {"tasks"}.
+      -h, --help       Show this.
+
+    Examples:
+      restart ab12cd34
+      restart ab12cd34 --from k2m9x1qa
+    """
+    return _start(context, given, fork=False, count=1)
+
+
+def fork(context: Context, given: Given) -> int:
+    """Start copies of a task from a snapshot, beside it
+
+    Usage: fork [options] TASK
+
+    Each has an id and a log of its own, on the node that keeps the snapshot; the task itself
+    goes on.  Copies that write files write the same ones: see to it that they do not.
+
+    Options:
+      --from SNAPSHOT  Another snapshot than the last.
+      --count N        So many copies  [default: 1]
+      -q, --quiet      Ids of the new tasks only.
+      --json           As JSON: {"tasks"}.
+      -h, --help       Show this.
+
+    Examples:
+      fork ab12cd34 --count 4
+    """
+    return _start(context, given, fork=True, count=_count(given["--count"], "--count"))
+
+
+def _count(text: str, option: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 6 or int(text) < 1:
+        raise UsageError(f"{option} {text}: not a number from 1 up", code="usage", exit_status=2)
+    return int(text)
+
+
+def _start(context: Context, given: Given, *, fork: bool, count: int) -> int:
+    request = op.RestartTask(0, given["TASK"], given["--from"] or "", fork, count)
+    answer = context.master.ask(request, op.Tasks)
+    return asking.acted(context, given, answer, lambda view: "started")
+
+
+def _show(context: Context, given: Given, request: op.CheckpointTask | op.ListSnapshots) -> int:
+    found = context.master.ask(request, op.Snapshots).snapshots
+    if given["--json"]:
+        context.line(asjson.dumps({"snapshots": [_fields(one) for one in found]}))
+        return 0
+    if given["--quiet"]:
+        lines = [one.id for one in found]
+    else:
+        lines = render.table(_HEADERS, [_row(one) for one in found], right=("SIZE", "KEPT"))
+    for line in lines if found else ():
+        context.line(line)
+    return 0
+
+
+def _row(one: op.SnapshotView) -> tuple[str, ...]:
+    taken = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
+    sizes = render.human_bytes(one.size), render.human_bytes(one.packed)
+    return one.id, one.task, taken, one.kind, *sizes, one.node
+
+
+def _fields(one: op.SnapshotView) -> dict[str, object]:
+    return {
+        "id": one.id, "task": one.task, "at": one.at, "kind": one.kind, "bytes": one.size,
+        "kept_bytes": one.packed, "node": one.node,
+    }

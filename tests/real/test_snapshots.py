@@ -1,0 +1,140 @@
+"""Snapshots of real Python tasks: the task goes on, and others start from where it was."""
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from godwit.wire import operations as op
+from tests.real.cluster import eventually
+from tests.real.moving import Moving
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Moving]:
+    with Moving(tmp_path, nodes=("node1",)) as cluster:
+        yield cluster
+
+
+def checkpoint(cluster: Moving, task: str, *words: str) -> dict[str, object]:
+    (one,) = cluster.json("checkpoint", "--json", *words, task)["snapshots"]
+    return dict(one)
+
+
+def goes_on(cluster: Moving, task: str) -> list[int]:
+    """What it has counted, once it has gone on for a while."""
+    before = len(cluster.numbers("node1", task))
+    eventually(lambda: len(cluster.numbers("node1", task)) > before + 20, f"{task} goes on")
+    return cluster.numbers("node1", task)
+
+
+def test_a_task_goes_on_after_a_checkpoint_without_losing_a_number(alone: Moving) -> None:
+    task = alone.counting()
+    pid = alone.shown(task)["pid"]
+    taken = [checkpoint(alone, task, "--keep", "2")["id"] for _ in range(3)]
+    numbers = goes_on(alone, task)
+    assert numbers == list(range(len(numbers)))
+    assert (alone.shown(task)["pid"], alone.shown(task)["status"]) == (pid, "running")
+    listed = alone.json("snapshots", "--json", task)["snapshots"]
+    assert [one["id"] for one in listed] == taken[1:]
+    assert {one["node"] for one in listed} == {"node1"}
+    kept = alone.top / "node1" / "kept"
+    assert sorted(path.name for path in kept.iterdir()) == sorted(
+        f"{name}.{end}" for name in taken[1:] for end in ("gz", "json")
+    )
+    assert {stat.S_IMODE(path.stat().st_mode) for path in kept.iterdir()} == {0o600}
+
+
+def test_an_ended_task_starts_again_from_its_snapshot_under_a_new_id(alone: Moving) -> None:
+    task = alone.counting()
+    checkpoint(alone, task)
+    refused = alone.godwit("restart", task)
+    assert refused.returncode == 1 and "has not ended" in refused.stderr
+    goes_on(alone, task)
+    alone.godwit("sKill", task)
+    eventually(lambda: alone.shown(task)["status"] == "exited", "it has ended")
+    whole = alone.numbers("node1", task)
+    (again,) = alone.json("restart", "--json", task)["tasks"]
+    numbers = goes_on(alone, again["task"])
+    assert again["task"] != task
+    assert 0 < numbers[0] < whole[-1]
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+    assert alone.numbers("node1", task) == whole
+    assert alone.godwit("kill", again["task"]).returncode == 0
+    eventually(lambda: alone.shown(again["task"])["signal"] == "SIGINT", "it ends as any")
+
+
+def test_forks_count_on_beside_the_task(alone: Moving) -> None:
+    task = alone.counting()
+    first = str(checkpoint(alone, task)["id"])
+    goes_on(alone, task)
+    checkpoint(alone, task)
+    words = ("fork", "--json", "--count", "2", "--from", first, task)
+    forks = [one["task"] for one in alone.json(*words)["tasks"]]
+    numbers = [goes_on(alone, fork) for fork in forks]
+    assert numbers[0][0] == numbers[1][0] > 0
+    goes_on(alone, task)
+    unknown = alone.godwit("fork", task, "--from", "aaaaaaaa")
+    assert unknown.returncode == 1 and "no snapshot aaaaaaaa" in unknown.stderr
+
+
+def test_what_cannot_be_kept_is_refused_in_one_line(alone: Moving) -> None:
+    plain = str(alone.launch("node1", "sleep", "60")["task"])
+    refused = alone.godwit("checkpoint", plain)
+    assert refused.returncode == 1 and "only python tasks" in refused.stderr
+    task = alone.counting()
+    none = alone.godwit("fork", task)
+    assert none.returncode == 1 and "no snapshot of" in none.stderr
+    assert alone.godwit("checkpoint", task, "--keep", "0").returncode == 2
+
+
+@pytest.mark.parametrize("point", ["freezing.after", "unfrozen.before",
+                                   "unfrozen.after"])
+def test_a_keeper_that_dies_leaves_the_task_running(alone: Moving, point: str) -> None:
+    task = alone.counting()
+    alone.kill_node("node1")
+    alone.failpoint = f"move.{point}:kill"
+    alone.restart_node("node1")
+    assert alone.godwit("checkpoint", task).returncode != 0
+    alone.failpoint = ""
+    eventually(lambda: alone.nodes["node1"].ended, "the keeper dies")
+    alone.restart_node("node1")
+    numbers = goes_on(alone, task)
+    assert numbers == list(range(len(numbers)))
+    checkpoint(alone, task)
+    kept = alone.top / "node1" / "kept"
+    assert len([path for path in kept.iterdir() if path.suffix == ".gz"]) == 1
+
+
+def test_a_keeper_that_dies_as_a_task_starts_from_a_snapshot_starts_it_once(
+    alone: Moving,
+) -> None:
+    task = alone.counting()
+    checkpoint(alone, task)
+    alone.kill_node("node1")
+    alone.failpoint = "begun.before:kill"
+    alone.restart_node("node1")
+    alone.failpoint = ""
+    starting = alone.begin("fork", "--json", task)
+    eventually(lambda: alone.nodes["node1"].ended, "the keeper dies")
+    alone.restart_node("node1")
+    out, err = starting.communicate(timeout=60)
+    assert starting.returncode == 0, err
+    (fork,) = json.loads(out)["tasks"]
+    numbers = goes_on(alone, fork["task"])
+    assert numbers == list(range(numbers[0], numbers[-1] + 1))
+
+
+def test_snapshots_go_with_their_task_and_serve_no_other_command(alone: Moving) -> None:
+    task = alone.counting()
+    known = str(checkpoint(alone, task)["id"])
+    with alone.client() as client:
+        for snapshot, code in ((known, "bad-snapshot"), ("../../x", "no-snapshot")):
+            answer = client.ask(op.Execute(
+                0, "node1", (b"CountProcess", b"5"), kind="python", snapshot=snapshot
+            ), op.Tasks)
+            assert not answer.tasks and [fault.code for fault in answer.faults] == [code]
+    assert alone.godwit("remove", task).returncode == 0
+    assert [*(alone.top / "node1" / "kept").iterdir()] == []

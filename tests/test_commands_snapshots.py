@@ -1,0 +1,72 @@
+"""checkpoint, snapshots, restart and fork: what is asked of the master, and what is told."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from godwit.wire import operations as op
+from tests.scripted import Desk, Scripted, view
+
+ONE = op.SnapshotView("k2m9x1qa", "k3f9a2xq", "node1", "python", 0.0, 2048, 1024)
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> Iterator[Scripted]:
+    with Scripted(tmp_path) as master:
+        yield master
+
+
+@pytest.fixture
+def desk(master: Scripted) -> Iterator[Desk]:
+    with Desk(master) as desk:
+        yield desk
+
+
+def test_a_checkpoint_keeps_three_unless_told(master: Scripted, desk: Desk) -> None:
+    master.says(op.CheckpointTask, op.Snapshots(0, (ONE,)))
+    assert desk.run("checkpoint", "-q", "k3f") == 0
+    assert desk.said == ["k2m9x1qa"]
+    assert desk.run("checkpoint", "k3f", "--keep", "7") == 0
+    asked = master.got(op.CheckpointTask)
+    assert [(each.task, each.keep) for each in asked] == [("k3f", 3), ("k3f", 7)]
+
+
+def test_a_row_for_each_snapshot(master: Scripted, desk: Desk) -> None:
+    master.says(op.ListSnapshots, op.Snapshots(0, (ONE,)))
+    assert desk.run("snapshots", "k3f") == 0
+    heads, row = desk.said
+    assert heads.split() == ["SNAPSHOT", "TASK", "TAKEN", "KIND", "SIZE", "KEPT", "NODE"]
+    words = row.split()
+    assert (words[0], words[1], words[4:]) == (
+        "k2m9x1qa", "k3f9a2xq", ["python", "2.0K", "1.0K", "node1"]
+    )
+
+
+def test_snapshots_as_json(master: Scripted, desk: Desk) -> None:
+    master.says(op.ListSnapshots, op.Snapshots(0, (ONE,)))
+    assert desk.run("snapshots", "--json", "k3f") == 0
+    assert json.loads(desk.said[0]) == {"snapshots": [{
+        "id": "k2m9x1qa", "task": "k3f9a2xq", "at": 0.0, "kind": "python", "bytes": 2048,
+        "kept_bytes": 1024, "node": "node1",
+    }]}
+
+
+def test_restart_and_fork_tell_where_the_new_tasks_are(master: Scripted, desk: Desk) -> None:
+    master.says(op.RestartTask, op.Tasks(0, (view("n3w00001"),)))
+    assert desk.run("restart", "k3f", "--from", "k2m9x1qa") == 0
+    assert desk.run("fork", "k3f", "--count", "2") == 0
+    assert desk.said == ["n3w00001 on node1: started"] * 2
+    first, second = master.got(op.RestartTask)
+    assert (first.snapshot, first.fork, first.count) == ("k2m9x1qa", False, 1)
+    assert (second.snapshot, second.fork, second.count) == ("", True, 2)
+
+
+@pytest.mark.parametrize("words", [
+    ("checkpoint", "k3f", "--keep", "0"), ("checkpoint", "k3f", "--keep", "-1"),
+    ("fork", "k3f", "--count", "many"), ("checkpoint",), ("fork", "k3f", "--count", "9999999"),
+])
+def test_wrong_words_ask_nothing(master: Scripted, desk: Desk, words: tuple[str, ...]) -> None:
+    assert desk.run(*words) == 2
+    assert master.got(op.CheckpointTask) == [] and master.got(op.RestartTask) == []
