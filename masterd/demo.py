@@ -78,6 +78,8 @@ def demonstrate(nodes: int) -> int:
         # What was ignored when we were started (nohup) stays so.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, leave)
+    # What nodes leave behind, which may end before the shell does, becomes ours.
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
     with tempfile.TemporaryDirectory(prefix="godwit-demo-") as top, ended(Daemons(top)) as daemons:
         address = daemons.start(nodes)
         if sys.stdin is not None and sys.stdin.isatty():
@@ -148,8 +150,6 @@ class Daemons:
 
         What then still runs is killed.
         """
-        # The tasks of a node that has to be killed become our children.
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
         with contextlib.suppress(GodwitError):
             self._dismiss(time.monotonic() + END_S)
         deadline = time.monotonic() + END_S

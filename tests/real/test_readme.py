@@ -108,9 +108,6 @@ def repeat(demo: "pexpect.spawn[str]", session: list[tuple[str, str]]) -> None:
     assert demo.exitstatus == 0
 
 
-# `exit` ends the nodes before the demonstration adopts what they leave: a process that their zygote
-# had ready, and that ends with it, may be left to init(1).
-@pytest.mark.orphans
 def test_the_session_in_the_readme_goes_as_it_says(demo: "pexpect.spawn[str]") -> None:
     session = transcript("transcript")
     assert session and session[-1][0] == "exit"
@@ -131,7 +128,6 @@ def can_criu(demo: "pexpect.spawn[str]") -> bool:
 
 
 @pytest.mark.root
-@pytest.mark.orphans
 def test_the_move_by_criu_in_the_readme_goes_as_it_says(demo: "pexpect.spawn[str]") -> None:
     session = transcript("transcript with criu")
     assert session and session[-1][0] == "exit --yes"
