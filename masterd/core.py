@@ -109,6 +109,7 @@ class Master:
         self.moves = Moves(
             self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
             self._moved,
+            lambda node, task: self.tidings.forget(node, task),
         )
         self.shadows = Shadows(self.registry, self.orders, self.moves, self.history)
         self.tidings = Tidings(

@@ -134,7 +134,9 @@ class Tidings:
         yield from self._launches.reported(node)
         for task in [t for t in node.tasks.values() if t.id not in node.reporting]:
             if self._moves.is_part(node, task.id):
-                continue  # it has been given the task and may not have heard of it
+                # It has been given the task and may not have heard of it; or an end tells.
+                self._moves.missed(node, task.id)
+                continue
             if task.status is Status.STARTING:
                 if not self._launches.is_waiting(task.id):
                     # What was recorded last may have been lost with an earlier master.

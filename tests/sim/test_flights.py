@@ -50,3 +50,8 @@ def test_without_bad_luck_every_move_is_done_or_taken_back() -> None:
 def test_a_seed_replays() -> None:
     first, second = (fly(7, LUCKS["hard"], tasks=2).trace for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("seed", [738, 918])
+def test_a_task_that_its_source_lost_to_a_forgotten_move_is_known_where_it_runs(seed: int) -> None:
+    fly(seed, LUCKS["amnesia"], tasks=1 + seed % 3)
