@@ -97,7 +97,7 @@ TIMES = (
      "GRACE_S", "s"),
     ("time for killed processes to be gone, before that is an error", "clientd.keeper.endings",
      "GIVE_UP_S", "s"),
-    ("time a node has to be deregistered", "masterd.core", "DISMISS_S", "s"),
+    ("time a node has to be deregistered", "masterd.dismissing", "DISMISS_S", "s"),
     ("time an upgraded node has to come back", "masterd.upgrades", "BACK_S", "s"),
     ("between two looks at logs with `--log-max`", "clientd.keeper.trim", "LOOK_S", "s"),
     ("between two tries to write what the master's full disk did not take", "masterd.store",

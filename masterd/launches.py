@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from godwit.errors import UsageError
 from godwit.task.lifecycle import Status
 from godwit.task.record import Spec, Task
 from godwit.wire import messages as wire
@@ -21,6 +22,8 @@ from masterd.confirms import Confirms
 from masterd.orders import unreachable
 from masterd.registry import Node, Registry
 
+#: Kinds of tasks that can be launched.
+KINDS = ("shell", "python", "adopted")
 #: Seconds within which a launch is answered, whatever the nodes do, and the more for each further
 #: copy: a node that has much else to do starts a contained task in 0.03 s.
 ANSWER_S = 15.0
@@ -219,3 +222,25 @@ class Launches:
 
     def deadline(self) -> float:
         return min((launch.due for launch in self._open.values()), default=float("inf"))
+
+
+def check(request: op.Execute, is_one: bool) -> None:
+    """``is_one``: one task on one node.  Raises UsageError for what no node is to be asked."""
+    if not 1 <= request.count <= MOST:
+        raise UsageError(
+            f"a count of {request.count} is not between 1 and {MOST}", code="bad-count",
+            exit_status=2,
+        )
+    if request.kind == "adopted" and not is_one:
+        raise UsageError("a process is adopted once, on one node", code="bad-count", exit_status=2)
+    if not request.argv:
+        raise UsageError("there is no command to run", code="usage", exit_status=2)
+    if request.kind not in KINDS or (request.source and request.kind != "python"):
+        raise UsageError(f"no kind of task {request.kind!r}", code="usage", exit_status=2)
+    size = len(request.source)
+    size += sum(map(len, (*request.argv, *request.env.keys(), *request.env.values())))
+    if size > MOST_BYTES:
+        raise UsageError(
+            f"{size} bytes of command and environment are over the bound of {MOST_BYTES}",
+            code="E2BIG", hint="put them into a file, `copy` it and name it",
+        )

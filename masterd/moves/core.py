@@ -41,9 +41,12 @@ class Moves:
         self, registry: Registry, history: History, leaves: Mapping[str, tuple[str, ...]],
         secret: Callable[[int], str], sources: Mapping[str, bytes],
         moved: Callable[[Task, Node], Iterator[do.Action]],
+        forget: Callable[[Node, str], Iterator[do.Action]],
     ):
         """``leaves``: by node, the certificates that are its own.  ``sources``: programs' texts by
-        their digest.  ``moved`` tells the rest of the core that a task runs on another node."""
+        their digest.  ``moved`` tells the rest of the core that a task runs on another node;
+        ``forget`` that its node does not have it."""
+        self._forget = forget
         self._here = here = Here(registry, history)
         self._owners = owners = Owners(here)
         self._verdicts = verdicts = Verdicts(here)
@@ -60,7 +63,7 @@ class Moves:
         self.past: Mapping[str, Move] = here.past
         self.is_moving, self.is_part, self.claimed = here.is_moving, here.is_part, here.claimed
         self.unplaced = here.unplaced
-        self.listed = here.listed
+        self.listed, self.missed = here.listed, here.missed
         self.check, self.objections = self._objections.check, self._objections.objections
         self.begin = self._asking.begin
         self.resolve = self._resolving.resolve
@@ -111,9 +114,13 @@ class Moves:
         else:
             yield from self._ends.source_said(flight, standing)
 
-    def _closed(self, move: Move) -> Iterator[do.Action]:
+    def _closed(self, flight: Flight) -> Iterator[do.Action]:
         """A move is settled: what waited for that goes on."""
+        move = flight.move
         if move.code in (found.CODE, found.RESTARTED):
             yield from self._owners.believe(move)
+        if self._owners.is_nowhere(flight):
+            self._owners.doubt(flight)
+            yield from self._forget(self._here.registry.where[move.task], move.task)
         yield from self._asking.start_waiting()
         yield from self._strays.look_again(move.task)

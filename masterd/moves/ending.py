@@ -9,14 +9,14 @@ from godwit.wire import operations as op
 from masterd import actions as do
 from masterd.moves.flight import Flight, view
 from masterd.moves.here import Here
-from masterd.moves.table import Move, State
+from masterd.moves.table import State
 from masterd.registry import Node
 
 
 class Ending:
     def __init__(
         self, here: Here, moved: Callable[[Task, Node], Iterator[do.Action]],
-        closed: Callable[[Move], Iterator[do.Action]],
+        closed: Callable[[Flight], Iterator[do.Action]],
     ):
         """``moved`` tells the rest of the core that a task runs on another node; ``closed`` the
         other parts that a move is settled."""
@@ -62,7 +62,7 @@ class Ending:
         self._here.of.pop(flight.move.task, None)
         self.release(flight)
         self._here.shelve(flight.move)
-        yield from self._closed(flight.move)
+        yield from self._closed(flight)
 
     def hold(self, flight: Flight, why: str) -> Iterator[do.Action]:
         """No verdict can be reached now; the task shows so, and those who wait are told."""

@@ -33,6 +33,8 @@ class Flight:
     claims: dict[str, Task] = field(default_factory=dict)
     #: From this move on what the task writes elsewhere is in a log at its home, too.
     log_at_home: bool = False
+    #: Nodes whose whole report did not name the task.
+    missing: set[str] = field(default_factory=set)
 
     def mark(self, name: str, now: float) -> None:
         self.marks.setdefault(name, now)

@@ -77,6 +77,12 @@ class Here:
         if flight is not None:
             flight.claims[node.name] = task
 
+    def missed(self, node: Node, task: str) -> None:
+        """All that a node of a move has was told, and the task was not among it."""
+        flight = self.of.get(task)
+        if flight is not None:
+            flight.missing.add(node.name)
+
     def listed(self, about: str, limit: int) -> tuple[op.MoveView, ...]:
         """The newest moves of a node or task, or all; the newest last."""
         every = [

@@ -9,7 +9,7 @@ from godwit.task.record import Task
 from masterd import actions as do
 from masterd.moves.flight import Flight
 from masterd.moves.here import REPEAT_S, Here
-from masterd.moves.table import Move
+from masterd.moves.table import Move, State
 
 
 class Owners:
@@ -44,6 +44,23 @@ class Owners:
         return node is not None and task is not None and task.spec.epoch > move.epoch and (
             node.name not in (move.source, move.target)
         )
+
+    def is_nowhere(self, flight: Flight) -> bool:
+        """The task was left to its source, which does not have it: a move that came later took it
+        away, by a record that is lost.  A source has it for as long as it is its own."""
+        owner = self._here.registry.where.get(flight.move.task)
+        return flight.move.state in (State.ABORTED, State.REVERTED) and owner is not None and (
+            owner.name == flight.move.source and owner.name in flight.missing
+        )
+
+    def doubt(self, flight: Flight) -> None:
+        """What the other end told of the task is believed once its owner turns out to have none."""
+        known, claim = self._here.task(flight.move), flight.claims.get(flight.move.target)
+        node = self._here.registry.nodes.get(flight.move.target)
+        if known is None or node is None or claim is None or claim.status is Status.FROZEN:
+            return
+        if claim.spec.epoch > known.spec.epoch:
+            self._here.registry.doubted[claim.id] = node, claim
 
     def believe(self, move: Move) -> Iterator[do.Action]:
         node, task = self._here.registry.doubted.get(move.task, (None, None))

@@ -1,0 +1,86 @@
+"""From where to where a task is to move, in which way, and what is asked before it does.  Pure."""
+
+from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
+
+from godwit.errors import UsageError
+from godwit.task.record import Task
+from godwit.wire import operations as op
+from masterd import actions as do
+from masterd.judging import Judging
+from masterd.meant import Meant
+from masterd.moves import budget, places
+from masterd.moves.core import Moves
+from masterd.moves.objections import WAYS
+from masterd.registry import Node, Registry
+
+#: Turns a UsageError on the way into the answer.
+Refusing = Callable[[int, op.Request, Iterator[do.Action]], Iterator[do.Action]]
+
+
+class Routes:
+    def __init__(
+        self, registry: Registry, meant: Meant, moves: Moves, judging: Judging,
+        refusing: Refusing, now: Callable[[], float],
+    ):
+        """``now`` is monotonic seconds."""
+        self._registry = registry
+        self._meant = meant
+        self._moves = moves
+        self._judging = judging
+        self._refusing = refusing
+        self._now = now
+
+    def move(
+        self, operator: int, request: op.MoveTask, memory: int | None = None
+    ) -> Iterator[do.Action]:
+        """``memory``: of a task that is moved as it is, bytes, once the move has been judged."""
+        task = self._meant.task(request.task)
+        source = self._registry.where[task]
+        known = source.tasks[task]
+        at_home = request.target == "home" and "home" not in self._registry.nodes
+        target = self._meant.node(known.spec.home if at_home else request.target)
+        if request.source:
+            request = replace(request, source=self._meant.node(request.source).name)
+        # Of a Python task all is known by heart or told by the destination as it makes room.
+        if memory is not None or WAYS.get(known.spec.kind, "python") == "python":
+            choice = self._choose(request, known, (source, target), memory)
+            yield from self._moves.begin(operator, request, known, source, target, choice)
+            return
+        self._moves.check(request, known, source, target)
+        yield from self._judging.before_move(
+            operator, request, known, source, target, self._now(),
+            lambda size: self._refusing(operator, request, self.move(operator, request, size)),
+        )
+
+    def _choose(
+        self, request: op.MoveTask, task: Task, nodes: tuple[Node, Node], memory: int | None
+    ) -> budget.Choice:
+        """How it is moved.  Raises UsageError when no way is likely to keep to the budget."""
+        if not request.budget_ms:
+            return budget.Choice("" if memory is None else budget.STOP, memory or 0)
+        names, past = (nodes[0].name, nodes[1].name), self._moves.past.values()
+        if memory is None:
+            known = places.blackout_ms(task.id, *names, past)
+            choice = budget.choose_pickled(request.budget_ms, known, request.anyway)
+        else:
+            choice = budget.choose(
+                request.budget_ms, memory, names, past, places.without_later(*nodes),
+                request.anyway,
+            )
+        if isinstance(choice, budget.Choice):
+            return choice
+        raise UsageError(f"{task.id}: {choice.text}", code=choice.code, hint=choice.fix)
+
+    def judge(self, operator: int, request: op.JudgeMove) -> Iterator[do.Action]:
+        """Answers whether the task can move, and where.  Raises UsageError."""
+        task = self._meant.task(request.task)
+        source = self._registry.where[task]
+        known = source.tasks[task]
+        at_home = request.nodes == "home" and "home" not in self._registry.nodes
+        targets = self._meant.nodes(known.spec.home if at_home else request.nodes)
+        if targets == [source] and request.nodes != "all":
+            raise UsageError(f"{task} is on {source.name} already", code="there")
+        others = [node for node in targets if node is not source]
+        yield from self._judging.why(operator, request, known, source, others, self._now())
