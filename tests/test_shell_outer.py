@@ -14,7 +14,7 @@ SCENE = Scene(
 #: The line, the shell's own word at its end, and what may replace that.
 OFFERS = {
     ("godwit exec", "exec"): ["execute "],
-    ("godwit s", "s"): ["sKill ", "signal ", "stop ", "shell "],
+    ("godwit s", "s"): ["snapshots ", "sKill ", "signal ", "stop ", "shell "],
     ("godwit us", "us"): [],
     ("godwit --s", "--s"): ["--state "],
     ("godwit --state", "--state"): ["--state "],

@@ -139,10 +139,15 @@ class Node:
             self.world.replace_if_lost(task)
 
     def _excuse(self, task: str) -> None:
-        """Whoever loses a running task, or one that was not on any disk, has lost it."""
+        """Whoever loses a running task, or one that was not on any disk, has lost it; and one that
+        is on record as let run again, with its image used, which had no time to."""
         state = self.machine.state(task)
         kept = self.has_image(task, synced=True) or self.world.running(task)
-        if state == "running" or (state == "frozen" and not kept):
+        about_to_run = state == "loaded" and any(
+            record.task == task and record.part is Part.RESUMING and not record.image
+            for record in self.ledger.moves.values()
+        )
+        if state == "running" or about_to_run or (state == "frozen" and not kept):
             self.world.tasks[task].excused = True
 
     def has_image(self, task: str, synced: bool = False) -> bool:
