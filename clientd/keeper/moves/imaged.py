@@ -39,6 +39,8 @@ _SHELL = "/bin/sh"
 _INSIDE = (_SHELL, "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"')
 #: Seconds for tar or sync, of any size.
 LIMIT_S = 600.0
+#: Dumps that are tried before a move is given up, when others are in the way.
+TRIES = 50
 #: Seconds between two looks at an earlier keeper's dump, and till it is given up.
 LOOK_S = 0.02
 #: Seconds that a pager has to hang up, so that CRIU lets go of the task whose pages it serves.
@@ -132,8 +134,33 @@ class Imaged:
         if action.lazy:
             self._lazily.dump(found, action.move, root.init, folder, then)
         else:
-            self._places.say_dumper(action.move, found.dump(root.init, folder, then))
+            self._save(task, dump, folder, TRIES)
         self._dumps[task] = dump
+
+    def _save(self, task: str, dump: _Dump, folder: str, tries: int) -> None:
+        """Fact: CRIU makes a folder, proc.crtools, in the task's working directory for a moment; so
+        of two tasks in one folder only one can be dumped at a time.  The other is tried again."""
+        then = partial(self._saved, task, dump, folder, tries)
+        pid = self._need_criu().dump(dump.init, folder, then)
+        self._places.say_dumper(dump.move, pid)
+
+    def _saved(self, task: str, dump: _Dump, folder: str, tries: int, dumped: Dumped) -> None:
+        is_crowded = dumped.complaint is not None and dumped.complaint.code == "crowded"
+        if not is_crowded or tries <= 1:
+            self._dumped(task, dump, folder, dumped)
+            return
+
+        def again() -> None:
+            if dump.unwanted or self._dumps.get(task) is not dump:
+                self._dumped(task, dump, folder, dumped)
+                return
+            try:
+                self._save(task, dump, folder, tries - 1)
+            except (OSError, TaskError) as err:
+                dump.is_open = False
+                self._fail(task, dump, err)
+
+        self._loop.alarm(f"dump {dump.move} again", LOOK_S, again)
 
     def _notes_of(self, task: str, init: int) -> Notes:
         known = self._register.tasks[task]
