@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from godwit.wire import operations as op
 from masterd import actions as do
 from masterd.copies import Copies
-from masterd.core import Master
+from masterd.measuring import Measuring
 
 
 def buggy(self: object, *given: object) -> Iterator[do.Action]:
@@ -21,7 +21,7 @@ def buggy(self: object, *given: object) -> Iterator[do.Action]:
 
 
 if __name__ == "__main__":
-    Master._measure = buggy  # type: ignore[method-assign,assignment]
+    Measuring.begin = buggy  # type: ignore[method-assign,assignment]
     Copies.moved = buggy  # type: ignore[method-assign,assignment]
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

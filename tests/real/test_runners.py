@@ -282,14 +282,13 @@ def test_a_signal_ends_a_sleep(running: Running) -> None:
 # ---- freeze and thaw ---------------------------------------------------------------------------
 
 
-def test_a_frozen_task_stands_still_and_its_image_has_the_digest(
+def test_a_frozen_task_stands_still_and_its_image_is_whole(
     counter: Runner, image: int
 ) -> None:
     counter.hears(control.Freeze("m1"), image)
     written, synced = counter.word(control.Written), counter.word(control.Synced)
     data = os.pread(image, 1 << 20, 0)
     assert written.size == len(data) and written.move == synced.move == "m1"
-    assert synced.digest == hashlib.sha256(data).hexdigest()
     before = counter.log()
     assert counter.hears(control.Ask()).word(control.State) == control.State("frozen", "m1")
     assert counter.log() == before
