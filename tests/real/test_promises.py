@@ -53,6 +53,9 @@ def test_a_master_that_lost_its_database_starts_nothing_again(tmp_path: Path) ->
                     harm(path, how)
             one.start_master()
             one.wait_up("node1")
+            # A node is up when it has said hello, and tells of its tasks next.
+            ids = {task["task"] for task in tasks}
+            eventually(lambda ids=ids: ids <= one.tasks().keys(), "it has told of them")
             shown = one.tasks()
             for task in tasks:
                 now = shown[task["task"]]

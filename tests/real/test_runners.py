@@ -12,6 +12,7 @@ import pytest
 from clientd.keeper import kinship, nursery, processes, runners
 from godwit.errors import TaskError
 from godwit.task import control
+from tests.real.cluster import eventually
 from tests.real.keeper_main import OLD_ZYGOTE
 from tests.real.running import MARK, Runner, Running, Source
 
@@ -534,6 +535,9 @@ def test_a_file_that_is_not_the_same_there_is_named_before_it_runs(
 ) -> None:
     (running.top / "in").write_text("".join(f"{n}\n" for n in range(100_000)))
     runner = running.begin("CopyProcess", "me", "in", "out")
+    # Of a file that nothing was read of, nothing could be compared.
+    out = running.top / "out"
+    eventually(lambda: out.exists() and out.stat().st_size > 0, "it has read something")
     written = runner.hears(control.Freeze("m1"), image).word(control.Written)
     assert {(f.path, f.mode) for f in written.files} == {("in", "r"), ("out", "w")}
     elsewhere = running.top / "elsewhere"
