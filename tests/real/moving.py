@@ -82,6 +82,20 @@ class Moving(Cluster):
         eventually(settled, f"{task} runs and its moves are settled", within_s)
         return str(self.shown(task)["node"])
 
+    def die_in_a_move(self, task: str, side: str, name: str) -> str:
+        """Moves a task to node2 while ``side``'s keeper is killed at the failpoint ``name`` and
+        started again; where it runs then."""
+        self.kill_node(side)
+        self.failpoint = f"{name}:kill"
+        self.restart_node(side)
+        self.failpoint = ""
+        mover = self.begin("move", task, "node2")
+        daemon = self.nodes[side]
+        eventually(lambda: daemon.ended, f"death at {name}")
+        self.restart_node(side)
+        mover.communicate(timeout=60)
+        return self.settle(task)
+
     def wait_answered(self, node: str) -> None:
         """Until the node, whose agent was killed, does again what it is told."""
         eventually(lambda: self.godwit("on", node, "true").returncode == 0, f"{node} answers")

@@ -228,16 +228,7 @@ def test_a_keeper_killed_at_any_write_of_a_move_leaves_one_copy(
     with MovingProcesses(tmp_path) as cluster:
         for name in [f"move.{part}.{when}" for part in WRITES[side] for when in WHEN]:
             task = cluster.counter("node1")
-            cluster.kill_node(side)
-            cluster.failpoint = f"{name}:kill"
-            cluster.restart_node(side)
-            cluster.failpoint = ""
-            mover = cluster.begin("move", task, "node2")
-            daemon = cluster.nodes[side]
-            eventually(lambda daemon=daemon: daemon.ended, f"death at {name}")  # type: ignore[misc]
-            cluster.restart_node(side)
-            mover.communicate(timeout=60)
-            cluster.goes_on(cluster.settle(task), task)
+            cluster.goes_on(cluster.die_in_a_move(task, side, name), task)
             assert cluster.godwit("sKill", task).returncode == 0
 
 
