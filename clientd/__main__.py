@@ -71,7 +71,7 @@ def main() -> int:
 def asked(argv: Sequence[str]) -> tuple[Settings, Level]:
     """What the command line says.  Raises UsageError; ends the process for --help, --version."""
     try:
-        given = docopt.docopt(USAGE, list(argv), True, f"clientd {__version__}")
+        given = docopt.docopt(USAGE, list(argv), True, f"clientd (godwit) {__version__}")
     except docopt.DocoptExit as err:
         raise UsageError(
             "this is not how it is started", exit_status=2,

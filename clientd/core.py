@@ -404,7 +404,8 @@ class Agent:
         if text != self.control.said:
             self.control.said = text
             listens = self.facts is not None and not self.facts.master
-            yield do.Say("warning", text + ("" if listens else "; calling again"))
+            if not self.dismissed:
+                yield do.Say("warning", text + ("" if listens else "; calling again"))
 
     def _greeted(self, link: int, adopt: wire.Adopt, now: float) -> Iterator[do.Action]:
         """A master called us.  We belong to the first that did, until it lets us go."""

@@ -42,7 +42,7 @@ from masterd.store import Store
 def main() -> None:
     """The entry point.  Exits 0 when told to stop, 1 when it cannot start, 2 for wrong usage."""
     try:
-        given = docopt(__doc__, sys.argv[1:], True, f"godwit {godwit.__version__}")
+        given = docopt(__doc__, sys.argv[1:], True, f"masterd (godwit) {godwit.__version__}")
         host, port = split_address(given["--listen"])
     except DocoptExit:
         _die(f"masterd: wrong usage: {' '.join(sys.argv[1:])}\n(masterd --help)", 2)

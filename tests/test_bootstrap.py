@@ -90,6 +90,16 @@ def test_each_command_is_an_executable_that_sh_can_read(name: str) -> None:
     assert subprocess.run(["sh", "-n", path]).returncode == 0
 
 
+def test_the_help_of_check_checks_nothing(tmp_path: Path) -> None:
+    bare(tmp_path / "here")
+    told = subprocess.run(
+        [tmp_path / "here" / "bin" / "check", "--help"], capture_output=True, text=True
+    )
+    assert told.stdout.startswith("Checks everything") and "#" not in told.stdout
+    assert (told.returncode, told.stderr) == (0, "")
+    assert not (tmp_path / "here" / ".venv").exists()
+
+
 def test_two_first_uses_at_once_both_end_well(pair: Pair) -> None:
     _, ended = pair
     assert [status for status, _ in ended] == [0, 0], ended

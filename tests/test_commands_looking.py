@@ -123,6 +123,12 @@ def test_json_has_every_task(master: Scripted, desk: Desk) -> None:
     assert len(one_document(desk)["tasks"]) == 50
 
 
+def test_the_map_of_a_node_without_tasks_says_so(master: Scripted, desk: Desk) -> None:
+    master.says(op.ListNodes, op.Nodes(0, (node("node1", view("k3f9a2xq")), node("node2"))))
+    assert desk.run("pid") == 0
+    assert desk.said[-2:] == ["node2 (up)", "no tasks"]
+
+
 @pytest.mark.parametrize(("words", "said"), [
     (["list", "-q"], ["k3f9a2xq"]),
     (["pid", "-q"], ["k3f9a2xq"]),

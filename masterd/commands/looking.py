@@ -112,7 +112,7 @@ def _pid_once(context: Context, given: Given, form: str) -> int:
             if place:
                 context.line()
             context.line(render.printable(f"{node.name} ({node.state})"))
-            _show(context, tables.pids(view, here))
+            _show(context, tables.pids(view, here) if here else ["no tasks"])
         _tell_hidden(context, hidden)
     return 0
 
