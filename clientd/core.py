@@ -401,11 +401,10 @@ class Agent:
             self.orphan_since = now
         yield from self._drop(self.stream, "the control connection is gone", now)
         text = f"the master is away ({reason})"
-        if text != self.control.said:
+        if text != self.control.said and not self.dismissed:
             self.control.said = text
             listens = self.facts is not None and not self.facts.master
-            if not self.dismissed:
-                yield do.Say("warning", text + ("" if listens else "; calling again"))
+            yield do.Say("warning", text + ("" if listens else "; calling again"))
 
     def _greeted(self, link: int, adopt: wire.Adopt, now: float) -> Iterator[do.Action]:
         """A master called us.  We belong to the first that did, until it lets us go."""

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import pexpect
 
+from clientd.keeper import processes
 from godwit.errors import GodwitError
 from godwit.ship import pagesocket
 from godwit.wire import operations as op
@@ -408,6 +409,24 @@ def children(pid: int) -> list[int]:
     with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(child) for child in file.read().split()]
     return []
+
+
+def is_stopped(pid: int) -> bool:
+    """SIGSTOP has had its effect."""
+    found = processes.look(pid)
+    return found is not None and found.state == "T"
+
+
+def living(task: str, below: int) -> set[int]:
+    """Processes of a task among the descendants of ``below``, on whichever host: their pids as
+    they are seen from here."""
+    mark = b"GODWIT_TASK=" + task.encode()
+    found = set()
+    for pid in descendants(below):
+        with contextlib.suppress(OSError):
+            if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.add(pid)
+    return found
 
 
 def descendants(pid: int) -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 
 from godwit.wire import operations as op
 from masterd.commands import asjson
-from tests.real.cluster import Cluster, eventually
+from tests.real.cluster import Cluster, eventually, is_stopped
 
 #: Seconds between two numbers.
 PAUSE = "0.002"
@@ -95,6 +95,17 @@ class Moving(Cluster):
         self.restart_node(side)
         mover.communicate(timeout=60)
         return self.settle(task)
+
+    def stop_in_a_move(self, task: str, name: str) -> "subprocess.Popen[str]":
+        """Begins a move to node2, whose keeper stands still at the failpoint ``name`` by now."""
+        self.kill_node("node2")
+        self.failpoint = f"{name}:stop"
+        self.restart_node("node2")
+        self.failpoint = ""
+        mover = self.begin("move", task, "node2")
+        keeper = self.nodes["node2"].pid
+        eventually(lambda: is_stopped(keeper), "node2's keeper stands still")
+        return mover
 
     def wait_answered(self, node: str) -> None:
         """Until the node, whose agent was killed, does again what it is told."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from clientd.keeper import probing, processes
+from clientd.keeper import probing
 from godwit.ship import pagesocket
 from tests.real import pipes
-from tests.real.cluster import descendants, eventually
+from tests.real.cluster import descendants, eventually, is_stopped
 from tests.real.hosts import HostCluster, Hosts, hosts_here
 from tests.real.moving import Moving
 
@@ -56,11 +56,6 @@ exec {criu} "$@"
 MIB, BUDGET = "320", "900ms"
 #: The source's pager stops by itself when some of it is there.
 HALFWAY = "pages.pass@16:stop"
-
-
-def is_stopped(pid: int) -> bool:
-    process = processes.look(pid)
-    return process is not None and process.state == "T"
 
 
 class Pair(Moving, HostCluster):

@@ -8,9 +8,9 @@ from subprocess import Popen
 
 import pytest
 
-from clientd.keeper import processes, records, replay
+from clientd.keeper import records, replay
 from clientd.keeper.moves.table import Part
-from tests.real.cluster import descendants, eventually
+from tests.real.cluster import eventually, living
 from tests.real.hosts import Hosts, hosts_here
 from tests.real.moving_hosts import MovingHosts
 
@@ -35,7 +35,7 @@ def test_a_source_that_comes_back_after_the_verdict_ends_its_copy_unrun(
     with Hosts("master", "node1", "node2") as hosts, MovingHosts(tmp_path, hosts) as cluster:
         task = KINDS[kind](cluster)
         mover = both_have_all_but_the_last_vote(cluster, task)
-        old = lives(task, hosts["node1"].pid)
+        old = living(task, hosts["node1"].pid)
         assert old
         hosts.partition({"master", "node2"}, {"node1"})
         cluster.nodes["node2"].send(signal.SIGCONT)
@@ -44,15 +44,15 @@ def test_a_source_that_comes_back_after_the_verdict_ends_its_copy_unrun(
         # Nobody can tell it of the verdict: and a keeper that starts anew goes by its record.
         cluster.kill_node("node1")
         cluster.start_node("node1")
-        eventually(lambda: cluster.agent("node1") > 0, "node1 has an agent again")
+        cluster.agent("node1")
         for pid in old:
             os.kill(pid, signal.SIGCONT)
         before = len(cluster.numbers("node2", task))
         eventually(lambda: len(cluster.numbers("node2", task)) > before + 50, "time has passed")
-        assert lives(task, hosts["node1"].pid) == old, "it is kept until its node hears the verdict"
+        assert living(task, hosts["node1"].pid) == old, "it is kept until the verdict is heard"
         assert cluster.log_of("node1", task).stat().st_size == size
         hosts.heal()
-        eventually(lambda: not lives(task, hosts["node1"].pid), "the old copy is gone")
+        eventually(lambda: not living(task, hosts["node1"].pid), "the old copy is gone")
         mover.communicate(timeout=60)
         assert cluster.settle(task) == "node2"
         assert cluster.moves(task)[-1]["result"] == "done"
@@ -62,18 +62,7 @@ def test_a_source_that_comes_back_after_the_verdict_ends_its_copy_unrun(
 
 def both_have_all_but_the_last_vote(cluster: MovingHosts, task: str) -> Popen[str]:
     """The source has voted, and the destination's keeper stands still before it does."""
-    cluster.kill_node("node2")
-    cluster.failpoint = "move.prepared.before:stop"
-    cluster.restart_node("node2")
-    cluster.failpoint = ""
-    mover = cluster.begin("move", task, "node2")
-    keeper = cluster.nodes["node2"].pid
-
-    def stands_still() -> bool:
-        found = processes.look(keeper)
-        return found is not None and found.state == "T"
-
-    eventually(stands_still, "node2's keeper stands still")
+    mover = cluster.stop_in_a_move(task, "move.prepared.before")
     eventually(lambda: has_voted(cluster.top / "node1" / "journal", task), "node1 has voted")
     # What it has told its master before this answer, the vote, is there before it.
     cluster.wait_answered("node1")
@@ -86,17 +75,3 @@ def has_voted(journal: Path, task: str) -> bool:
         isinstance(one, records.Moved) and (one.task, one.part) == (task, Part.FROZEN)
         for one in found
     )
-
-
-def lives(task: str, host: int) -> set[int]:
-    """Processes of a task on a host, by their pids as they are seen from here."""
-    mark = b"GODWIT_TASK=" + task.encode()
-    found = set()
-    for pid in descendants(host):
-        try:
-            around = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if mark in around:
-            found.add(pid)
-    return found

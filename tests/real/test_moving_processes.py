@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from clientd.keeper import processes
 from clientd.keeper.apart import init_of
 from clientd.keeper.criu import inside, tree
 from tests.real.cluster import descendants, eventually
@@ -156,18 +155,7 @@ def test_sigcont_does_not_let_a_frozen_copy_run(tmp_path: Path) -> None:
     with MovingProcesses(tmp_path) as cluster:
         task = cluster.counter("node1", *PROGRAMS["sh pipeline"])
         init = init_of(int(cluster.shown(task)["pid"]))
-        cluster.kill_node("node2")
-        cluster.failpoint = "move.prepared.before:stop"
-        cluster.restart_node("node2")
-        cluster.failpoint = ""
-        mover = cluster.begin("move", task, "node2")
-        keeper = cluster.nodes["node2"]
-
-        def stands_still() -> bool:
-            found = processes.look(keeper.pid)
-            return found is not None and found.state == "T"
-
-        eventually(stands_still, "node2's keeper stands still")
+        mover = cluster.stop_in_a_move(task, "move.prepared.before")
         size = cluster.log_of("node1", task).stat().st_size
         for pid in tree(init):
             os.kill(pid, signal.SIGCONT)
@@ -180,7 +168,7 @@ def test_sigcont_does_not_let_a_frozen_copy_run(tmp_path: Path) -> None:
         # A signal wakes a frozen task for as long as it takes the kernel to freeze it again.
         eventually(none_runs, "what was woken stands still again")
         assert cluster.log_of("node1", task).stat().st_size == size
-        keeper.send(signal.SIGCONT)
+        cluster.nodes["node2"].send(signal.SIGCONT)
         mover.communicate(timeout=60)
         where = cluster.settle(task)
         cluster.goes_on(where, task)

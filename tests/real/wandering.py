@@ -32,7 +32,7 @@ from clientd.keeper.criu import inside
 from godwit.errors import GodwitError
 from godwit.task.lifecycle import Status
 from godwit.wire import operations as op
-from tests.real.cluster import descendants, eventually
+from tests.real.cluster import eventually, living
 from tests.real.hosts import Hosts, missing
 from tests.real.moving_hosts import MovingHosts
 from tests.real.specimens import PROGRAMS
@@ -207,14 +207,7 @@ def compare(counted: list[int]) -> tuple[int, int]:
 
 def lives(task: str) -> list[int]:
     """Inits of namespaces, on any host, with that task in them: pids as they are seen from here."""
-    mark = b"GODWIT_TASK=" + task.encode()
-    found = []
-    for pid in descendants(os.getpid()):
-        with contextlib.suppress(OSError):
-            around = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            if mark in around and inside(pid) == 1:
-                found.append(pid)
-    return found
+    return [pid for pid in living(task, os.getpid()) if inside(pid) == 1]
 
 
 @dataclass(frozen=True, slots=True)
