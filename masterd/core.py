@@ -136,7 +136,7 @@ class Master:
             ),
         )
         self.routes = Routes(
-            self.registry, self.meant, self.moves, self.judging, self._refusing,
+            self.registry, self.meant, self.moves, self.judging, self.snapshots, self._refusing,
             lambda: self._now,
         )
         #: Operators that have said Attach.
@@ -494,11 +494,23 @@ class Master:
         node = self.registry.where[name]
         task = node.tasks[name]
         match request:
+            case op.CheckpointTask() if task.spec.kind == "shell":
+                doing = self.judging.before_checkpoint(
+                    operator, request, task, node, self._now,
+                    lambda: self._refusing(operator, request, self.snapshots.checkpoint(
+                        operator, request, task, node, self._now
+                    )),
+                )
             case op.CheckpointTask():
                 doing = self.snapshots.checkpoint(operator, request, task, node, self._now)
             case op.ListSnapshots():
                 doing = self.snapshots.list(operator, request, task, node, self._now)
             case op.RestartTask():
+                if not request.fork and (move := self.moves.unsettled(name)):
+                    raise UsageError(
+                        f"{name} has a move that is not settled: {move}", code="moving",
+                        hint=f"`moves {name}` tells how it stands",
+                    )
                 doing = self.snapshots.restart(operator, request, task, node, self._now)
         yield from doing
 

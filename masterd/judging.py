@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from godwit.task.record import Task
-from godwit.task.verdict import Place, Reason, Traits, Verdict, judge, sum_up
+from godwit.task.verdict import Place, Reason, Traits, Verdict, judge, judge_here, sum_up
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do
@@ -82,6 +82,36 @@ class Judging:
 
         case = Case(task, source, [target], now, then)
         yield from self._begin(operator, request.id, case)
+
+    def before_checkpoint(
+        self, operator: int, request: op.CheckpointTask | op.MoveTask, task: Task, node: Node,
+        now: float, begin: Callable[[], Iterator[do.Action]],
+    ) -> Iterator[do.Action]:
+        """Begins it, unless the task cannot be saved as it is: then that is the answer."""
+        key = operator, request.id
+        self._waiting.add(key)
+
+        def described(answer: wire.Message) -> Iterator[do.Action]:
+            if key not in self._waiting:
+                return
+            self._waiting.discard(key)
+            if not isinstance(answer, wire.Described):
+                assert isinstance(answer, wire.Done)
+                text = f"{node.name}: {answer.text}"
+                yield do.Answer(operator, op.Problem(request.id, answer.code, text))
+                return
+            verdict = judge_here(answer.traits, places.place(node))
+            if verdict.verdict == "no":
+                first = verdict.reasons[0]
+                text = f"{task.id}: {first.text}"
+                yield do.Answer(operator, op.Problem(request.id, first.code, text, first.fix))
+            else:
+                yield from begin()
+
+        order = self._orders.number()
+        yield from self._orders.send(
+            node, wire.Describe(order, task.id), order, now, described, wanted=wire.Described
+        )
 
     def cancel(self, operator: int, request: int | None = None) -> None:
         """Nobody waits for it any more."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from msgspec.structs import replace
 
 from godwit.errors import UsageError
-from godwit.task.record import Task
+from godwit.task.record import Snapshot, Task
 from godwit.wire import operations as op
 from masterd import actions as do
 from masterd.judging import Judging
@@ -14,6 +14,7 @@ from masterd.moves import budget, places
 from masterd.moves.core import Moves
 from masterd.moves.objections import WAYS
 from masterd.registry import Node, Registry
+from masterd.snapshots import Snapshots
 
 #: Turns a UsageError on the way into the answer.
 Refusing = Callable[[int, op.Request, Iterator[do.Action]], Iterator[do.Action]]
@@ -22,13 +23,14 @@ Refusing = Callable[[int, op.Request, Iterator[do.Action]], Iterator[do.Action]]
 class Routes:
     def __init__(
         self, registry: Registry, meant: Meant, moves: Moves, judging: Judging,
-        refusing: Refusing, now: Callable[[], float],
+        snapshots: Snapshots, refusing: Refusing, now: Callable[[], float],
     ):
         """``now`` is monotonic seconds."""
         self._registry = registry
         self._meant = meant
         self._moves = moves
         self._judging = judging
+        self._snapshots = snapshots
         self._refusing = refusing
         self._now = now
 
@@ -46,12 +48,35 @@ class Routes:
         # Of a Python task all is known by heart or told by the destination as it makes room.
         if memory is not None or WAYS.get(known.spec.kind, "python") == "python":
             choice = self._choose(request, known, (source, target), memory)
-            yield from self._moves.begin(operator, request, known, source, target, choice)
+            if request.safe:
+                self._moves.check(request, known, source, target)
+                yield from self._safely(operator, request, known, (source, target), choice)
+            else:
+                yield from self._moves.begin(operator, request, known, source, target, choice)
             return
         self._moves.check(request, known, source, target)
         yield from self._judging.before_move(
             operator, request, known, source, target, self._now(),
             lambda size: self._refusing(operator, request, self.move(operator, request, size)),
+        )
+
+    def _safely(
+        self, operator: int, request: op.MoveTask, task: Task, nodes: tuple[Node, Node],
+        choice: budget.Choice,
+    ) -> Iterator[do.Action]:
+        """Moves it once a snapshot is kept; what is in its way by then is told."""
+        source, target = nodes
+
+        def begin(kept: Snapshot) -> Iterator[do.Action]:
+            told = f"{task.id}: snapshot {kept.id} is kept on {source.name}"
+            yield do.Answer(operator, op.Progress(request.id, told))
+            known = source.tasks.get(task.id, task)
+            yield from self._refusing(operator, request, self._moves.begin(
+                operator, request, known, source, target, choice, kept.id
+            ))
+
+        yield from self._snapshots.before_move(
+            operator, request, task, source, self._now(), begin
         )
 
     def _choose(

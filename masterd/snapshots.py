@@ -18,6 +18,8 @@ from masterd.registry import Node
 
 #: Seconds that a task has to end its step, and its node to write and compress its state.
 CHECKPOINT_S = 600.0
+#: Snapshots kept of a task of which a move keeps one.
+BY_MOVE = 3
 #: Most snapshots kept of one task.
 MOST_KEPT = 100
 
@@ -46,6 +48,21 @@ class Snapshots:
             lambda found: self._tell(operator, request.id, node, found),
         )
 
+    def before_move(
+        self, operator: int, request: op.MoveTask, task: Task, node: Node, now: float,
+        then: Callable[[Snapshot], Iterator[do.Action]],
+    ) -> Iterator[do.Action]:
+        """Keeps one; if none can be kept, that is the answer."""
+        def told(found: tuple[Snapshot, ...]) -> Iterator[do.Action]:
+            if found:
+                yield from then(found[-1])
+            else:
+                text = f"{node.name} has lost its snapshot"
+                yield do.Answer(operator, op.Problem(request.id, "no-snapshot", text))
+
+        order = wire.Checkpoint(self._orders.number(), task.id, self._new_id(), BY_MOVE)
+        yield from self._ask(operator, request.id, node, order, now, CHECKPOINT_S, told)
+
     def list(
         self, operator: int, request: op.ListSnapshots, task: Task, node: Node, now: float
     ) -> Iterator[do.Action]:
@@ -62,7 +79,7 @@ class Snapshots:
         if not 1 <= request.count <= MOST:
             text = f"a count of {request.count} is not between 1 and {MOST}"
             raise UsageError(text, code="bad-count", exit_status=2)
-        if not request.fork and not _has_ended(task):
+        if not request.fork and not _is_over(task, node):
             raise UsageError(
                 f"{task.id} has not ended ({task.status.value})", code="not-ended",
                 hint="kill it first; or fork it, for a second one beside it",
@@ -97,7 +114,7 @@ class Snapshots:
     ) -> Iterator[do.Action]:
         views = tuple(
             op.SnapshotView(one.id, one.spec.task, node.name, one.spec.kind, one.at, one.size,
-                            one.packed)
+                            one.packed, one.blackout_ms, one.writes)
             for one in found
         )
         yield do.Answer(operator, op.Snapshots(request, views))
@@ -114,14 +131,29 @@ class Snapshots:
                 request.id, "no-snapshot", text, "`snapshots TASK` lists them"
             ))
             return
-        spec = chosen[-1].spec
+        spec, writes = chosen[-1].spec, chosen[-1].writes
+        if writes and (request.fork or request.count > 1):
+            yield do.Answer(operator, _same_files(request, task, chosen[-1]))
+            return
         yield from self._launch(operator, op.Execute(
-            request.id, node.name, spec.argv, cwd=spec.cwd, env=spec.env, name=spec.name,
-            user=spec.user, kind=spec.kind, count=request.count, digest=spec.digest,
-            snapshot=chosen[-1].id,
+            request.id, node.name, spec.argv, spec.shell, spec.cwd, spec.env, spec.name, spec.user,
+            request.count, kind=spec.kind, contained=spec.contained,
+            log_at_home=spec.log_at_home, snapshot=chosen[-1].id, digest=spec.digest,
         ))
 
 
-def _has_ended(task: Task) -> bool:
-    """For certain: of one that is unknown a copy may be alive yet."""
-    return task.status.ended and task.status is not Status.UNKNOWN
+def _is_over(task: Task, node: Node) -> bool:
+    """For certain: its node says that it is gone, if not how.  Of one whose node is not heard a
+    copy may be alive yet."""
+    is_lost = task.status is Status.UNKNOWN and node.control is not None
+    return task.status.ended or is_lost
+
+
+def _same_files(request: op.RestartTask, task: Task, found: Snapshot) -> op.Problem:
+    names = ", ".join(name.decode("utf-8", "backslashreplace") for name in found.writes[:3])
+    more = f" and {len(found.writes) - 3} more" if len(found.writes) > 3 else ""
+    return op.Problem(
+        request.id, "writes", f"{task.id} had {names}{more} open for writing when snapshot "
+        f"{found.id} was taken: copies of it would all write there",
+        f"`restart {task.id} --from {found.id}` starts one, once it has ended",
+    )

@@ -125,7 +125,7 @@ def test_the_flight_report_of_scripts_has_every_field(master: Scripted, desk: De
         "id": "mv000001", "task": "k4moj6rn", "from": "node1", "to": "node2", "kind": "python",
         "result": "done", "state": "done", "code": None, "reason": None, "hint": None,
         "blackout_ms": 8.0, "blackout_is_bound": False, "bytes": 1 << 20,
-        "way": None, "budget_ms": None, "predicted_ms": None, "phases_ms": phases,
+        "way": None, "budget_ms": None, "predicted_ms": None, "phases_ms": phases, "snapshot": None,
         "begun_at": 100.0, "ended_at": 100.041,
     }}
     assert desk.noted == []

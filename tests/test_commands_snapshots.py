@@ -9,7 +9,7 @@ import pytest
 from godwit.wire import operations as op
 from tests.scripted import Desk, Scripted, view
 
-ONE = op.SnapshotView("k2m9x1qa", "k3f9a2xq", "node1", "python", 0.0, 2048, 1024)
+ONE = op.SnapshotView("k2m9x1qa", "k3f9a2xq", "node1", "python", 0.0, 2048, 1024, 41.2, (b"out",))
 
 
 @pytest.fixture
@@ -37,10 +37,10 @@ def test_a_row_for_each_snapshot(master: Scripted, desk: Desk) -> None:
     master.says(op.ListSnapshots, op.Snapshots(0, (ONE,)))
     assert desk.run("snapshots", "k3f") == 0
     heads, row = desk.said
-    assert heads.split() == ["SNAPSHOT", "TASK", "TAKEN", "KIND", "SIZE", "KEPT", "NODE"]
+    assert heads.split() == ["SNAPSHOT", "TASK", "TAKEN", "KIND", "SIZE", "KEPT", "STILL", "NODE"]
     words = row.split()
     assert (words[0], words[1], words[4:]) == (
-        "k2m9x1qa", "k3f9a2xq", ["python", "2.0K", "1.0K", "node1"]
+        "k2m9x1qa", "k3f9a2xq", ["python", "2.0K", "1.0K", "41", "ms", "node1"]
     )
 
 
@@ -49,7 +49,7 @@ def test_snapshots_as_json(master: Scripted, desk: Desk) -> None:
     assert desk.run("snapshots", "--json", "k3f") == 0
     assert json.loads(desk.said[0]) == {"snapshots": [{
         "id": "k2m9x1qa", "task": "k3f9a2xq", "at": 0.0, "kind": "python", "bytes": 2048,
-        "kept_bytes": 1024, "node": "node1",
+        "kept_bytes": 1024, "blackout_ms": 41.2, "writes": ["out"], "node": "node1",
     }]}
 
 

@@ -174,32 +174,61 @@ def test_a_checkpoint_is_on_record_before_the_task_stands_still() -> None:
     assert " ".join(map(told, done)) == "freezing! FreezeCopy"
 
 
-def test_the_image_of_a_checkpoint_is_kept_before_the_task_goes_on_without_a_vote() -> None:
-    moves = kept()
-    still = do.StoodStill("m1", 5, 9, 1.0, 2.0, {})
-    assert " ".join(map(told, moves.handle(still))) == "freezing"
-    done = [*moves.handle(do.Synced("m1", {}))]
-    assert " ".join(map(told, done)) == "Keep unfrozen Thaw DropFiles Kept"
-    assert done[-1] == do.Kept("m1", "", "")
+def acted(moves: Moves, ledger: Ledger, *events: do.Event) -> list[do.Action]:
+    """What the last of these led to, once what is to be on record is."""
+    done: list[do.Action] = []
+    for event in events:
+        done = []
+        for action in moves.handle(event):
+            done.append(action)
+            if isinstance(action, do.Note):
+                ledger.apply(action.record)
+    return done
+
+
+@pytest.mark.parametrize("events", [
+    (do.StoodStill("m1", 5, 9, 3.0, 2.0, {}), do.Synced("m1", {})), (do.Apart("m1", 3.0),),
+])
+def test_a_task_goes_on_without_a_vote_once_all_is_written_and_that_is_kept(
+    events: tuple[do.Event, ...]
+) -> None:
+    ledger = Ledger()
+    ledger.apply(Kept(Task(TASK.spec, Status.RUNNING, pid=7)))
+    moves = Moves(ledger, "boot", "images")
+    freeze = do.Ordered(orders.Freeze("m1", TASK.id, 1, kept=True))
+    assert acted(moves, ledger, freeze)[-1] == do.FreezeCopy(
+        "m1", TASK.id, "images/m1", kept=True
+    )
+    done = acted(moves, ledger, *events)
+    assert " ".join(map(told, done)) == "unfrozen Thaw Keep"
+    assert done[-1] == do.Keep("m1", TASK.id, "images/m1", 3.0)
     assert [*moves.standings()] == []
 
 
+def test_what_was_written_of_a_checkpoint_that_was_given_up_is_not_kept() -> None:
+    ledger = Ledger()
+    ledger.apply(Kept(Task(TASK.spec, Status.RUNNING, pid=7)))
+    moves = Moves(ledger, "boot", "images")
+    freeze = do.Ordered(orders.Freeze("m1", TASK.id, 1, kept=True))
+    assert acted(moves, ledger, freeze, do.AgentLost(), do.Apart("m1", 3.0)) == []
+
+
 @pytest.mark.parametrize(("event", "want"), [
-    (do.Failed("m1", "cannot-travel", "self.x"), "unfrozen Thaw DropFiles Kept"),
-    (do.Gone("m1"), "unfrozen DropFiles Kept"),
-    (do.AgentLost(), "unfrozen Thaw DropFiles Kept"),
-    (do.Returned("m1", True), "unfrozen Thaw DropFiles Kept"),
+    (do.Failed("m1", "cannot-travel", "self.x"), "unfrozen Thaw DropFiles Unkept"),
+    (do.Gone("m1"), "unfrozen DropFiles Unkept"),
+    (do.AgentLost(), "unfrozen Thaw DropFiles Unkept"),
+    (do.Returned("m1", True), "unfrozen Thaw DropFiles Unkept"),
 ])
 def test_a_checkpoint_that_fails_is_told_so_and_leaves_the_task(
     event: do.Event, want: str
 ) -> None:
     done = [*kept().handle(event)]
     assert " ".join(map(told, done)) == want
-    assert isinstance(done[-1], do.Kept) and done[-1].code
+    assert isinstance(done[-1], do.Unkept) and done[-1].code
 
 
 def test_what_cannot_be_frozen_is_not_kept() -> None:
     order = orders.Freeze("m2", TASK.id, 1, kept=True)
     done = [*kept().handle(do.Ordered(order))]
-    assert " ".join(map(told, done)) == "unfrozen Kept"
-    assert isinstance(done[-1], do.Kept) and done[-1].code == "moving"
+    assert " ".join(map(told, done)) == "unfrozen Unkept"
+    assert isinstance(done[-1], do.Unkept) and done[-1].code == "moving"

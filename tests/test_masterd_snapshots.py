@@ -1,9 +1,11 @@
 """Snapshots, as the master's core has them: what is asked of nodes, refused and started."""
 
 import pytest
+from msgspec.structs import replace
 
 from godwit.task.lifecycle import Status
 from godwit.task.record import Snapshot, Spec, Task
+from godwit.task.verdict import Traits
 from godwit.wire import messages as m
 from godwit.wire import operations as op
 from tests.mastering import FakeNode, Mastering
@@ -62,13 +64,26 @@ def test_a_count_out_of_bounds_is_wrong_usage(request_: op.Request) -> None:
 
 
 @pytest.mark.parametrize("status", [
-    Status.RUNNING, Status.PAUSED, Status.FROZEN, Status.UNKNOWN,
+    Status.RUNNING, Status.PAUSED, Status.FROZEN,
 ])
 def test_only_what_has_ended_for_certain_is_started_again(status: Status) -> None:
     world, _ = world_with(status)
     (answer,) = world.ask(op.RestartTask(5, T))
     assert isinstance(answer, op.Problem) and answer.code == "not-ended"
     assert world.sends(m.ListSnapshots) == []
+
+
+def test_what_is_lost_for_certain_is_started_again() -> None:
+    """Its node says so: unknown is only how it ended."""
+    world, node = world_with(Status.UNKNOWN)
+    assert len(launched(world, node, op.RestartTask(5, T), OLD)) == 1
+
+
+def test_of_what_is_lost_and_cannot_be_heard_nobody_knows() -> None:
+    world, node = world_with(Status.UNKNOWN)
+    node.cut()
+    (answer,) = world.ask(op.RestartTask(5, T))
+    assert isinstance(answer, op.Problem) and answer.code == "not-ended"
 
 
 def test_a_start_is_from_the_last_snapshot_and_under_a_new_id() -> None:
@@ -86,6 +101,72 @@ def test_forks_of_a_running_task_are_from_the_snapshot_that_was_named() -> None:
     request = op.RestartTask(5, T, OLD.id, fork=True, count=3)
     (launch,) = launched(world, node, request, OLD, NEW)
     assert launch.spec.snapshot == OLD.id and len(set(launch.tasks)) == 3
+
+
+def test_copies_that_would_write_the_same_files_are_not_started() -> None:
+    world, node = world_with(Status.RUNNING)
+    writing = replace(NEW, writes=(b"a", b"b", b"c", b"d"))
+    assert launched(world, node, op.RestartTask(5, T, fork=True), OLD, writing) == []
+    (answer,) = world.replies()
+    assert isinstance(answer, op.Problem) and answer.code == "writes"
+    assert "a, b, c and 1 more" in answer.message
+
+
+def test_one_that_writes_files_is_started_again_once_it_has_ended() -> None:
+    world, node = world_with(Status.EXITED)
+    assert len(launched(world, node, op.RestartTask(5, T), replace(NEW, writes=(b"a",)))) == 1
+
+
+# ---- of processes as they are --------------------------------------------------------------
+
+
+def shell_world() -> tuple[Mastering, FakeNode]:
+    world = Mastering()
+    spec = replace(SPEC, kind="shell", digest="", shell=True, contained=True)
+    node = world.node("n1", Task(spec, Status.RUNNING, pid=7))
+    node.say(m.Able(("shell", "apart", "criu=4.1.1")))
+    return world, node
+
+
+def described(world: Mastering, node: FakeNode, *obstacles: tuple[str, str]) -> None:
+    (asked,) = world.sends(m.Describe)
+    node.say(m.Described(asked.order, Traits("x86_64", obstacles=obstacles)))
+
+
+def test_processes_are_looked_at_before_they_stand_still() -> None:
+    world, node = shell_world()
+    assert world.ask(op.CheckpointTask(5, T)) == []
+    assert world.sends(m.Checkpoint) == []
+    described(world, node)
+    (order,) = world.sends(m.Checkpoint)
+    assert order.task == T
+
+
+def test_what_cannot_be_saved_is_refused_as_it_is_for_a_move() -> None:
+    world, node = shell_world()
+    world.ask(op.CheckpointTask(5, T))
+    described(world, node, ("io-uring", "io_uring"))
+    (answer,) = world.replies()
+    assert isinstance(answer, op.Problem) and answer.code == "io-uring"
+    assert world.sends(m.Checkpoint) == []
+
+
+def test_a_task_that_cannot_be_looked_at_is_not_kept() -> None:
+    world, node = shell_world()
+    world.ask(op.CheckpointTask(5, T))
+    (asked,) = world.sends(m.Describe)
+    node.say(m.Done(asked.order, "ended", "it has ended"))
+    (answer,) = world.replies()
+    assert answer == op.Problem(5, "ended", "n1: it has ended")
+
+
+def test_processes_are_launched_from_a_snapshot_as_they_were() -> None:
+    world, node = shell_world()
+    kept = Snapshot("ssssss03", replace(SPEC, kind="shell", digest="", shell=True, contained=True),
+                    3.0, 300, 70)
+    (launch,) = launched(world, node, op.RestartTask(5, T, fork=True), kept)
+    spec = launch.spec
+    assert (spec.kind, spec.shell, spec.contained, spec.snapshot) == ("shell", True, True, kept.id)
 
 
 @pytest.mark.parametrize("found", [(), (OLD,)])

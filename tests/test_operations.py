@@ -86,9 +86,9 @@ REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
      {"task": "a", "node": "n1", "verdicts": [
          {"node": "n2", "verdict": "no",
           "reasons": [{"code": "cwd", "text": "gone", "fix": "make it"}]}]}),
-    (op.Snapshots(1, (op.SnapshotView("s", "a", "n1", "python", 2.5, 100, 50),)),
+    (op.Snapshots(1, (op.SnapshotView("s", "a", "n1", "python", 2.5, 100, 50, 7.5, (b"o",)),)),
      {"snapshots": [{"id": "s", "task": "a", "node": "n1", "kind": "python", "at": 2.5,
-                     "size": 100, "packed": 50}]}),
+                     "size": 100, "packed": 50, "blackout_ms": 7.5, "writes": [b"o"]}]}),
 ]
 
 

@@ -125,8 +125,7 @@ class Containment:
             keeper, task = kinship.mark_of(process.pid)
             if keeper != self._mark or process.is_dead or is_init(process.pid):
                 continue
-            if not kinship.has_left(process.pid, self._mark):
-                found.setdefault(task, []).append(process)
+            found.setdefault(task, []).append(process)
         if self._cgroups:
             for task in self._cgroups.survey(bases):
                 seen = map(processes.look, self._cgroups.members(task))

@@ -119,7 +119,7 @@ class Keeper:
         can, lacks = self._facts.can, dict(self._facts.lacks)
         if found.path:
             self.criu = Criu(found.path, self._errands, found.version)
-            self._tasks.mover.use_criu(self.criu)
+            self._tasks.use_criu(self.criu)
             can = (*can, f"criu={found.version}")
             if reason := without_lazy(found):
                 lacks["lazy"] = reason
@@ -127,7 +127,7 @@ class Keeper:
                 can = (*can, "lazy")
         else:
             lacks["criu"] = f"{found.reason}; tasks cannot be moved as they are"
-            self._tasks.mover.use_criu(None, found.reason)
+            self._tasks.use_criu(None, found.reason)
         self._facts = replace(self._facts, can=can, lacks=lacks)
         self._spokesman.learn(can, lacks)
         self._tell(orders.Able(can, lacks))

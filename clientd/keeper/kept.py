@@ -1,8 +1,11 @@
-"""Snapshots that a node keeps: of python tasks, to start them again from.
+"""Snapshots that a node keeps of its tasks, to start others from.
 
 STATE/kept, for nobody but us: ID.gz is the image as a move would have it, compressed, and ID.json
 says of which task it is.  A snapshot is there once ID.gz is: that is renamed last, when both are
 on the disk.  What else lies there is of a keeper that died meanwhile, and is swept by the next.
+
+No snapshot is ever written twice: it is renamed by a keeper that still knows who asked for it, so
+what an earlier keeper's gzip goes on writing never gets a name.
 """
 
 import os
@@ -14,22 +17,22 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
-from clientd.keeper import orders
+from clientd.keeper import orders, traits
 from clientd.keeper.errands import Errands, Outcome
 from clientd.keeper.register import Register, code_of
+from godwit import failpoint
 from godwit.errors import TaskError
 from godwit.names import is_task_id
-from godwit.task.record import Snapshot, Spec
+from godwit.task.record import Snapshot, Spec, Task
 
 #: Seconds that compressing may take.
 LIMIT_S = 600.0
 #: Most snapshots of one task.
 MOST = 100
 _SHELL = "/bin/sh"
-_PACK = (
-    'umask 077; gzip -1 <"$1.raw" >"$1.new" && sync -d "$1.new" "$1.json" &&'
-    ' mv "$1.new" "$1.gz" && rm "$1.raw" && sync "$2"'
-)
+#: What can be snapshots of.
+KINDS = ("python", "shell")
+_PACK = 'umask 077; gzip -1 <"$1.raw" >"$1.new" && exec sync -d "$1.new" "$1.json"'
 _UNPACK = "exec gzip -dc <&3 >&4"
 
 
@@ -42,7 +45,6 @@ class Kept:
         self._top = folder
         #: Those that are being made.
         self._wanted: dict[str, orders.Checkpoint] = {}
-        self._faults: dict[str, tuple[str, str]] = {}
         #: Tasks that may have some.
         self._of: set[str] = set()
 
@@ -53,53 +55,88 @@ class Kept:
         task = self._register.tasks.get(order.task)
         if task is None:
             raise TaskError("no-task", f"{order.task}: no such task on this node")
-        if task.spec.kind != "python":
-            raise TaskError("kind", f"{order.task}: only python tasks can be started again "
-                            "from a snapshot")
+        if task.spec.kind not in KINDS:
+            raise TaskError("kind", f"no snapshot can be taken of a {task.spec.kind} task")
         if not is_task_id(order.snapshot) or not 1 <= order.keep <= MOST:
             raise TaskError("bad-order", f"a snapshot {order.snapshot!r}, {order.keep} kept")
         if order.snapshot in self._wanted or os.path.exists(self._path(order.snapshot, "json")):
             raise TaskError("exists", f"there is a snapshot {order.snapshot} already")
+        if any(other.task == order.task for other in self._wanted.values()):
+            raise TaskError("busy", f"a snapshot of {order.task} is being written already")
         os.makedirs(self._top, 0o700, exist_ok=True)
+        self._check_room(task)
         self._wanted[order.snapshot] = order
         return task.spec
 
-    def take(self, snapshot: str, task: str, image: str) -> None:
-        """The image is whole, and on the disk."""
-        spec = self._register.tasks[task].spec
+    def _check_room(self, task: Task) -> None:
+        """Before the task stands still for nothing.  Raises TaskError, OSError."""
+        found = os.statvfs(self._top)
+        free, needed = found.f_bavail * found.f_frsize, traits.memory(task.pid or 0)
+        if free < needed:
+            raise TaskError("ENOSPC", f"{task.id} has {needed >> 20} MiB of memory, and "
+                            f"{free >> 20} MiB are free in {self._top}")
+
+    def spec(self, snapshot: str) -> Spec | None:
+        """Of the task that this is being made of, while somebody waits for it."""
+        order = self._wanted.get(snapshot)
+        task = self._register.tasks.get(order.task) if order else None
+        return task.spec if task else None
+
+    def take(self, snapshot: str, image: str, still_ms: float, writes: tuple[bytes, ...]) -> None:
+        """The image is whole; it is ours from now on.  How the task stood still for it, and what
+        it had open for writing, is told with it."""
+        spec, order = self.spec(snapshot), self._wanted.get(snapshot)
+        if spec is None or order is None:
+            self.fail(snapshot, "lost", "nobody waits for it")
+            return
         try:
-            about = Snapshot(snapshot, spec, time.time(), os.stat(image).st_size)
+            about = Snapshot(snapshot, spec, time.time(), os.stat(image).st_size, 0,
+                             round(still_ms, 3), writes)
+            failpoint.hit("kept.about.before")
             with open(self._path(snapshot, "json"), "xb", opener=_private) as file:
                 file.write(msgspec.json.encode(about))
             os.rename(image, self._path(snapshot, "raw"))
+            failpoint.hit("kept.about.after")
         except OSError as err:
-            self._faults[snapshot] = code_of(err), f"{err.filename}: {err.strerror}"
-
-    def finish(self, snapshot: str, code: str, text: str) -> None:
-        """The task runs on, or has ended; a code tells why there is no snapshot."""
-        order = self._wanted.get(snapshot)
-        fault = self._faults.pop(snapshot, None) or ((code, text) if code else None)
-        if order is None or fault is not None:
-            self._fail(snapshot, *(fault or ("lost", "nobody waits for it")))
+            self.fail(snapshot, code_of(err), f"its snapshot: {err.strerror}")
             return
-        words = (_SHELL, "-c", _PACK, "pack", self._path(snapshot, ""), self._top)
+        words = (_SHELL, "-c", _PACK, "pack", self._path(snapshot, ""))
         self._errands.run(words, partial(self._packed, order), LIMIT_S)
 
     def _packed(self, order: orders.Checkpoint, outcome: Outcome) -> None:
         if not outcome.fine:
             said = outcome.output.decode("utf-8", "replace").strip()[-300:]
-            self._fail(order.snapshot, "pack", f"its snapshot could not be compressed: {said}")
+            self.fail(order.snapshot, "pack", f"its snapshot could not be compressed: {said}")
+            return
+        try:
+            self._name(order.snapshot)
+        except OSError as err:
+            self.fail(order.snapshot, code_of(err), f"its snapshot: {err.strerror}")
             return
         del self._wanted[order.snapshot]
         self._of.add(order.task)
         mine = [one for one in self.listed() if one.spec.task == order.task]
         for old in mine[:-order.keep]:
+            failpoint.hit("kept.surplus")
             self._drop(old.id)
         found = tuple(one for one in mine if one.id == order.snapshot)
         self._register.say("snapshot", f"{order.snapshot} of {order.task}")
         self._register.tell(orders.Snapshots(order.order, found))
 
-    def _fail(self, snapshot: str, code: str, text: str) -> None:
+    def _name(self, snapshot: str) -> None:
+        """Its files are on the disk: from now on it is there.  Raises OSError."""
+        failpoint.hit("kept.name.before")
+        os.rename(self._path(snapshot, "new"), self._path(snapshot, "gz"))
+        os.unlink(self._path(snapshot, "raw"))
+        folder = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        failpoint.hit("kept.name.after")
+
+    def fail(self, snapshot: str, code: str, text: str) -> None:
+        """Nothing comes of it; the task runs on, or has ended."""
         self._drop(snapshot)
         order = self._wanted.pop(snapshot, None)
         if order is not None:
@@ -156,20 +193,21 @@ class Kept:
         if about is None:
             raise TaskError("no-snapshot", f"there is no snapshot {spec.snapshot}")
         of = about.spec
-        if (of.kind, of.argv, of.user, of.digest, of.cwd) != (
-            spec.kind, spec.argv, spec.user, spec.digest, spec.cwd
+        if (of.kind, of.argv, of.shell, of.contained, of.user, of.digest, of.cwd) != (
+            spec.kind, spec.argv, spec.shell, spec.contained, spec.user, spec.digest, spec.cwd
         ):
             raise TaskError("bad-snapshot", f"snapshot {spec.snapshot} is of another command")
 
-    def unpack(self, snapshot: str, then: Callable[[int, str], None]) -> None:
+    def unpack(self, snapshot: str, then: Callable[[int, str], None], path: str = "") -> None:
         """``then`` gets the image's descriptor, which is closed after it, or a complaint.
 
-        Raises TaskError.
+        ``path``: a new file for it; else it has no name.  Raises TaskError.
         """
         try:
             packed = os.open(self._path(snapshot, "gz"), os.O_RDONLY | os.O_CLOEXEC)
             try:
-                image = os.open(self._top, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                flags = os.O_CREAT | os.O_EXCL if path else os.O_TMPFILE
+                image = os.open(path or self._top, flags | os.O_RDWR | os.O_CLOEXEC, 0o600)
             except OSError:
                 os.close(packed)
                 raise
@@ -178,7 +216,9 @@ class Kept:
 
         def done(outcome: Outcome) -> None:
             try:
-                then(image, "" if outcome.fine else f"snapshot {snapshot} cannot be unpacked")
+                said = outcome.output.decode("utf-8", "replace").strip()[-200:]
+                text = f"snapshot {snapshot} cannot be unpacked: {said}"
+                then(image, "" if outcome.fine else text)
             finally:
                 os.close(image)
 

@@ -21,7 +21,7 @@ KEEPER_MARK = b"GODWIT_KEEPER"
 #: Which keeper's, and which task's.
 Mark = tuple[str, str]
 #: A task's cgroup, or one below it: clientd.keeper.cgroups; the group is its keeper's mark.
-_PLACE = re.compile(r"/godwit-[^/]*-([0-9a-f]{8})/t-[^/]+(?:/|$)")
+_PLACE = re.compile(r"/godwit-[^/]*-([0-9a-f]{8})/t-([^/]+)(?=/|$)")
 UNMARKED: Mark = ("", "")
 
 
@@ -97,9 +97,15 @@ def _kill(process: Process) -> None:
 
 
 def mark_of(pid: int) -> Mark:
-    """Whose the process is by what it carries."""
+    """Whose the process is by its cgroup; or else, by what it carries.
+
+    What was restored from a snapshot, or moved as it is, keeps the environment that it was started
+    with: its cgroup says whose it is now.
+    """
     carried = processes.environment(pid)
     keeper, task = carried.get(KEEPER_MARK, b""), carried.get(MARK, b"")
+    if keeper and (placed := _placed(pid)):
+        return placed
     return keeper.decode("ascii", "replace"), task.decode("ascii", "replace")
 
 
@@ -127,14 +133,11 @@ def _own_children() -> set[int]:
         return {process.pid for process in processes.everyone() if process.parent == me}
 
 
-def has_left(pid: int, keeper: str) -> bool:
-    """It has this keeper's mark, and is a task of another node of this machine by now.
-
-    A task that moves as it is keeps the environment that it was started with; its cgroup says
-    whose it is.
-    """
+def _placed(pid: int) -> Mark | None:
+    """Of the task in whose cgroup it is, if it is in one; the innermost."""
     with suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
         for line in file:
-            if line.startswith("0::") and (found := _PLACE.search(line)):
-                return found[1] != keeper
-    return False
+            if line.startswith("0::") and (found := _PLACE.findall(line.rstrip("\n"))):
+                keeper, task = found[-1]
+                return keeper, task
+    return None

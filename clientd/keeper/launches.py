@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from clientd.keeper import byhand, processes
 from clientd.keeper.births import Births
+from clientd.keeper.moves.revivals import Revivals
 from clientd.keeper.records import Noted, Started
 from clientd.keeper.register import code_of
 from clientd.keeper.spawn import Spawned
@@ -25,8 +26,12 @@ BATCH = 32
 class Launches:
     """Accepted tasks that wait for their turn."""
 
-    def __init__(self, tools: Tools, watch: Watch, births: Births, occupied: Callable[[], int]):
-        """``births``: of python tasks.  ``occupied``: how many tasks have a process."""
+    def __init__(
+        self, tools: Tools, watch: Watch, births: Births, revivals: Revivals,
+        occupied: Callable[[], int],
+    ):
+        """``births``: of python tasks; ``revivals``: of others, from snapshots.  ``occupied``:
+        how many tasks have a process."""
         self._register = tools.register
         self._gate = tools.gate
         self._occupied = occupied
@@ -35,6 +40,7 @@ class Launches:
         self._boot = tools.boot
         self._watch = watch
         self._births = births
+        self._revivals = revivals
         self._pending: deque[Spec] = deque()
 
     def __bool__(self) -> bool:
@@ -74,10 +80,12 @@ class Launches:
     def withdraw(self, task: str) -> None:
         """It is not wanted any more, if it has not started yet."""
         self._births.withdraw(task)
+        self._revivals.withdraw(task)
         self._pending = deque(spec for spec in self._pending if spec.task != task)
 
     def withdraw_all(self, why: str) -> None:
         self._births.withdraw_all(why)
+        self._revivals.withdraw_all(why)
         while self._pending:
             self._register.refuse(self._pending.popleft().task, "stopping", why)
 
@@ -98,6 +106,9 @@ class Launches:
         try:
             if spec.kind == "python":
                 self._births.launch(spec)
+                return
+            if spec.snapshot:
+                self._revivals.launch(spec)
                 return
             if spec.kind == byhand.KIND:
                 self._adopt(spec)

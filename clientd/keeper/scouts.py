@@ -85,7 +85,7 @@ class Scouts:
             self._under_way += 1
             self._tools.errands.run(
                 COMMAND, partial(self._looked, order, told, kind, word), LIMIT_S,
-                {QUESTION: asked, ANSWER: told}, _environment(),
+                {QUESTION: asked, ANSWER: told}, environment(),
             )
         finally:
             os.close(asked)
@@ -115,7 +115,7 @@ def _program(spec: Spec) -> str:
     return os.fsdecode(spec.argv[0]) if spec.kind == "python" and spec.argv else ""
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, and this code is found: modules of programs where a runner would look for them."""
     top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = os.pathsep.join(filter(None, (top, os.environ.get("PYTHONPATH"))))

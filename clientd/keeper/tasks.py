@@ -18,9 +18,11 @@ from clientd.keeper.adoption import (
 )
 from clientd.keeper.apart import init_of
 from clientd.keeper.births import Births
+from clientd.keeper.criu import Criu
 from clientd.keeper.endings import Endings
 from clientd.keeper.launches import Launches
 from clientd.keeper.moves.mover import Mover
+from clientd.keeper.moves.revivals import Revivals
 from clientd.keeper.moves.table import Part
 from clientd.keeper.records import Exited, Forgotten, Noted, Stepped, told_by
 from clientd.keeper.register import code_of
@@ -53,12 +55,18 @@ class Tasks:
         self.shadows = Shadows(
             tools, os.path.dirname(self.births.agent), self.births.home_log
         )
+        self.revivals = Revivals(tools, self._watch, self.births)
         self.mover = Mover(tools, self._watch, self.births, self.shadows.arrives)
         #: Tasks that have ended while processes of theirs run on.
         self._left: set[str] = set()
         self.launches = Launches(
-            tools, self._watch, self.births, lambda: len(self.occupied())
+            tools, self._watch, self.births, self.revivals, lambda: len(self.occupied())
         )
+
+    def use_criu(self, found: Criu | None, without: str = "") -> None:
+        """What freezes processes and restores them, once it is known; or why nothing does."""
+        self.mover.use_criu(found, without)
+        self.revivals.use_criu(found, without)
 
     # ---- what there is ---------------------------------------------------------------------
 
@@ -272,6 +280,7 @@ class Tasks:
                 sight = self._sight(name, None, there)
                 self._register.note(unrecorded(name, sight, self._tools.boot, now))
                 self._go_on(name)
+        self.revivals.adopt()
         self.shadows.adopt()  # before a task of this home may go on
         self.mover.adopt(lambda task: found.get(task, []))
         self._look_after_left()
@@ -284,6 +293,9 @@ class Tasks:
                 return
             self._containment.discard(task.id)
             found = []
+        if task.spec.snapshot and task.status is Status.STARTING and task.spec.kind != "python":
+            self.revivals.again(task.spec)
+            return
         record = decide(task, self._sight(task.id, task.pid, found), self._tools.boot, now)
         if record is not None:
             self._register.note(record)

@@ -92,6 +92,11 @@ def _link(path: str) -> bytes:
     return b""
 
 
+def memory(root: int) -> int:
+    """Bytes that a task has for itself."""
+    return sum(map(_memory, criu.tree(init_of(root) or root))) if root else 0
+
+
 def _memory(pid: int) -> int:
     """Bytes that only it has: anonymous and shared memory, not what comes from files."""
     kib = 0
@@ -185,7 +190,7 @@ def _obstacles(pids: list[int]) -> Iterator[tuple[str, str]]:
     pipes: Counter[tuple[bytes, bool]] = Counter()
     for pid, number, target in _descriptors(pids):
         if target.startswith(b"pipe:["):
-            pipes[target, _writes(pid, number)] += 1
+            pipes[target, may_write(pid, number)] += 1
         elif target.startswith(b"socket:["):
             yield from _socket(sockets.get(target[8:-1].decode()))
         elif target.startswith(b"anon_inode:"):
@@ -199,7 +204,7 @@ def _obstacles(pids: list[int]) -> Iterator[tuple[str, str]]:
         yield from _state(pid)
 
 
-def _writes(pid: int, number: str) -> bool:
+def may_write(pid: int, number: str) -> bool:
     with suppress(OSError), open(f"/proc/{pid}/fdinfo/{number}") as file:
         for line in file:
             if line.startswith("flags:"):

@@ -81,6 +81,10 @@ class Snapshot(Struct, frozen=True, omit_defaults=True):
     #: Bytes, of the image and as it is kept.
     size: int
     packed: int = 0
+    #: How long the task stood still for it.
+    blackout_ms: float = 0.0
+    #: Files that the task had open for writing, by the names it has for them.
+    writes: tuple[bytes, ...] = ()
 
 
 class Task(Struct, frozen=True, omit_defaults=True):

@@ -163,6 +163,11 @@ def judge(task: Traits, here: Place, there: Place) -> Verdict:
     ), _ms(task, there))
 
 
+def judge_here(task: Traits, here: Place) -> Verdict:
+    """Whether it can be saved as it is, and be made again where it is: a snapshot of it."""
+    return sum_up(here, "criu", (*_ability(here), *_itself(task)), None)
+
+
 def sum_up(
     there: Place, kind: str, reasons: Iterable[Reason], blackout_ms: int | None
 ) -> Verdict:

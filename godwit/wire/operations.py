@@ -273,6 +273,8 @@ class MoveTask(Request, frozen=True, tag="MoveTask"):
     anyway: bool = False
     #: From now on what it writes elsewhere is in a log at its home, too.
     log_at_home: bool = False
+    #: A snapshot of it is kept at its source first.
+    safe: bool = False
 
 
 class ListMoves(Request, frozen=True, tag="ListMoves"):
@@ -465,6 +467,8 @@ class MoveView(Struct, frozen=True, omit_defaults=True):
     predicted_ms: float = 0.0
     #: By the names of PHASES; one that was not reached is not in it.
     phases_ms: dict[str, float] = {}
+    #: Of the task as it was before, kept at the source.
+    snapshot: str = ""
     #: Wall clock.
     begun_at: float = 0.0
     ended_at: float = 0.0
@@ -498,7 +502,7 @@ class Events(Reply, frozen=True, tag="Events"):
     more: bool = False
 
 
-class SnapshotView(Struct, frozen=True):
+class SnapshotView(Struct, frozen=True, omit_defaults=True):
     """One snapshot, and the node that has it."""
 
     id: str
@@ -510,6 +514,10 @@ class SnapshotView(Struct, frozen=True):
     #: Bytes, of the state and as it is kept.
     size: int
     packed: int
+    #: How long the task stood still for it, ms.
+    blackout_ms: float = 0.0
+    #: Files that the task had open for writing.
+    writes: tuple[bytes, ...] = ()
 
 
 class Snapshots(Reply, frozen=True, tag="Snapshots"):

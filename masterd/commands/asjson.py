@@ -117,6 +117,7 @@ def move(view: op.MoveView) -> Document:
         "budget_ms": view.budget_ms or None,
         "predicted_ms": view.predicted_ms or None,
         "phases_ms": {**dict.fromkeys(op.PHASES), **view.phases_ms},
+        "snapshot": view.snapshot or None,
         "begun_at": view.begun_at or None,
         "ended_at": view.ended_at or None,
     }

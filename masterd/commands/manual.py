@@ -57,10 +57,10 @@ suspect, unreachable or left; `status` of a task is starting, running, paused, f
 exited, failed or unknown; times are seconds since 1970.
 
 MOVE is `{"id", "task", "from", "to", "kind", "result", "state", "code", "reason", "hint",
-"blackout_ms", "blackout_is_bound", "bytes", "way", "budget_ms", "predicted_ms", "phases_ms":
-{"reserve", "freeze", "snapshot", "wire", "commit", "restore", "first_output"}, "begun_at",
-"ended_at"}`. `result` is done, aborted (it went
-on where it was), reverted (the new node gave it back), held (a node has to be heard, or `resolve`
+"blackout_ms", "blackout_is_bound", "bytes", "way", "budget_ms", "predicted_ms", "snapshot",
+"phases_ms": {"reserve", "freeze", "snapshot", "wire", "commit", "restore", "first_output"},
+"begun_at", "ended_at"}`. `result` is done, aborted (it went on where it was), reverted (the new
+node gave it back), held (a node has to be heard, or `resolve`
 has to say where it is) or, while it is under way, null. `blackout_ms` is for how long the task
 stood still, as it saw it itself; no more than that where `blackout_is_bound`.
 

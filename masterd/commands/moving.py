@@ -43,6 +43,8 @@ def move(context: Context, given: Given) -> int:
     Options:
       --budget TIME      It may stand still for so long: 100ms, 1.5s.
       --anyway           If no way is likely to keep to the budget, move it by the quickest.
+      --safe             Keep a snapshot of it first, on the node that it leaves, as checkpoint
+                         does; when a node is lost on the way, restart starts it again from there.
       --on-unknown WHAT  When the new node is lost and may have run it: hold (stop and wait), or
                          resume (go on at the old node; what it did outside may be done twice)
                          [default: hold]
@@ -54,14 +56,14 @@ def move(context: Context, given: Given) -> int:
     Examples:
       move ab12cd34 node2
       move ab12 ef56 node1:4711 node2 --json
-      move ab12cd34 node2 --budget 300ms
+      move ab12cd34 node2 --budget 300ms --safe
     """
     unknown, budget = _on_unknown(given), _budget(given)
     tasks = dict.fromkeys(given["TASK"])
     requests = [
         op.MoveTask(
             0, task, given["NODE"], on_unknown=unknown, budget_ms=budget, anyway=given["--anyway"],
-            log_at_home=given["--log-at-home"],
+            log_at_home=given["--log-at-home"], safe=given["--safe"],
         )
         for task in tasks
     ]

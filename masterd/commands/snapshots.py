@@ -9,7 +9,7 @@ from masterd.commands import asjson, asking
 from masterd.commands.asking import Given
 from masterd.commands.context import Context
 
-_HEADERS = ("SNAPSHOT", "TASK", "TAKEN", "KIND", "SIZE", "KEPT", "NODE")
+_HEADERS = ("SNAPSHOT", "TASK", "TAKEN", "KIND", "SIZE", "KEPT", "STILL", "NODE")
 
 
 def checkpoint(context: Context, given: Given) -> int:
@@ -17,8 +17,11 @@ def checkpoint(context: Context, given: Given) -> int:
 
     Usage: checkpoint [options] TASK
 
-    Python tasks only.  The task stands still between two steps while its state is written; its
-    node keeps it, compressed, as long as it has the task, until N later ones are there.
+    The task stands still while its state is written; its node keeps it, compressed, as long as it
+    has the task, until N later ones are there.  Of a Python task that is its object.  Any other
+    task is saved as it is, with all of its processes, its memory, and the files that it has open
+    below its working directory: as for a move, by CRIU, and what cannot move cannot be kept
+    either (`why TASK` tells).  A task that cannot be kept goes on.
 
     Options:
       --keep N     How many of the task's snapshots are kept, 1 to 100  [default: 3]
@@ -40,7 +43,7 @@ def snapshots(context: Context, given: Given) -> int:
     Usage: snapshots [options] TASK
 
     The oldest first: its id, the task, when it was taken, kind, the state's size, what is kept
-    of it on the disk, and where.
+    of it on the disk, how long the task stood still for it, and where it is.
 
     Options:
       -q, --quiet  Ids only.
@@ -60,7 +63,13 @@ def restart(context: Context, given: Given) -> int:
 
     From the last one unless told, on the node that keeps it.  It has a new id and a log of its
     own, which begins where the snapshot was taken: what the task wrote after that is in the old
-    log, and is written again.  Its files must still be there, as long as they were.
+    log, and is written again.  It must have ended, or be lost for certain: one that a move still
+    holds, or whose node cannot be reached, may be running.
+
+    What a Python task had open must still be there, as long as it was.  Any other task finds the
+    files that it had open below its working directory as they were in the snapshot; what is there
+    by then is kept beside them, as NAME.before-ID.  If another process has one of them open for
+    writing, nothing is started.  Its other files must be there as they were.
 
     Options:
       --from SNAPSHOT  Another snapshot than the last.
@@ -81,7 +90,8 @@ def fork(context: Context, given: Given) -> int:
     Usage: fork [options] TASK
 
     Each has an id and a log of its own, on the node that keeps the snapshot; the task itself
-    goes on.  Copies that write files write the same ones: see to it that they do not.
+    goes on.  Pids inside of a copy, and its environment, are as they were.  A task that had files
+    open for writing is not forked, as all copies would write the same ones.
 
     Options:
       --from SNAPSHOT  Another snapshot than the last.
@@ -116,7 +126,8 @@ def _show(context: Context, given: Given, request: op.CheckpointTask | op.ListSn
     if given["--quiet"]:
         lines = [one.id for one in found]
     else:
-        lines = render.table(_HEADERS, [_row(one) for one in found], right=("SIZE", "KEPT"))
+        rows = [_row(one) for one in found]
+        lines = render.table(_HEADERS, rows, right=("SIZE", "KEPT", "STILL"))
     for line in lines if found else ():
         context.line(line)
     return 0
@@ -125,11 +136,13 @@ def _show(context: Context, given: Given, request: op.CheckpointTask | op.ListSn
 def _row(one: op.SnapshotView) -> tuple[str, ...]:
     taken = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.at))
     sizes = render.human_bytes(one.size), render.human_bytes(one.packed)
-    return one.id, one.task, taken, one.kind, *sizes, one.node
+    still = render.milliseconds(one.blackout_ms) if one.blackout_ms else "-"
+    return one.id, one.task, taken, one.kind, *sizes, still, one.node
 
 
 def _fields(one: op.SnapshotView) -> dict[str, object]:
     return {
         "id": one.id, "task": one.task, "at": one.at, "kind": one.kind, "bytes": one.size,
-        "kept_bytes": one.packed, "node": one.node,
+        "kept_bytes": one.packed, "blackout_ms": one.blackout_ms or None,
+        "writes": [asjson.text(name) for name in one.writes], "node": one.node,
     }

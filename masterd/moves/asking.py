@@ -35,7 +35,7 @@ class Asking:
 
     def begin(
         self, operator: int, request: op.MoveTask, task: Task, source: Node, target: Node,
-        choice: Choice = NO_CHOICE,
+        choice: Choice = NO_CHOICE, snapshot: str = "",
     ) -> Iterator[do.Action]:
         """Records the intent and asks the destination.  Raises UsageError."""
         self._objections.check(request, task, source, target)
@@ -43,7 +43,7 @@ class Asking:
             id=self._fresh_id(), task=task.id, source=source.name, target=target.name,
             kind=task.spec.kind, epoch=task.spec.epoch, on_unknown=request.on_unknown,
             begun_at=self._here.wall, way=choice.way, memory=choice.memory,
-            budget_ms=choice.budget_ms, predicted_ms=choice.predicted_ms,
+            budget_ms=choice.budget_ms, predicted_ms=choice.predicted_ms, snapshot=snapshot,
         )
         if choice.budget_ms:
             yield do.Answer(operator, op.Progress(request.id, choice.told(task.id)))

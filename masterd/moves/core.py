@@ -62,7 +62,7 @@ class Moves:
         #: What the rest of the core asks of a part, and tells it.
         self.past: Mapping[str, Move] = here.past
         self.is_moving, self.is_part, self.claimed = here.is_moving, here.is_part, here.claimed
-        self.unplaced = here.unplaced
+        self.unplaced, self.unsettled = here.unplaced, here.unsettled
         self.listed, self.missed = here.listed, here.missed
         self.check, self.objections = self._objections.check, self._objections.objections
         self.begin = self._asking.begin

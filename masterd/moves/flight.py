@@ -81,7 +81,8 @@ def view(move: Move, held: str = "") -> MoveView:
     return MoveView(
         id=move.id, task=move.task, source=move.source, target=move.target, kind=move.kind,
         result=_result(move, held), state=move.state.value, code=move.code,
-        reason=held or move.reason, hint=_hint(move) if held else "",
+        reason=held or move.reason, hint=_hint(move) + _again(move) if held else "",
+        snapshot=move.snapshot,
         blackout_ms=move.blackout_ms, blackout_is_bound=move.blackout_is_bound, size=move.size,
         way=move.way, budget_ms=move.budget_ms, predicted_ms=move.predicted_ms,
         phases_ms=move.phases_ms, begun_at=move.begun_at, ended_at=move.ended_at,
@@ -99,6 +100,16 @@ def _result(move: Move, held: str) -> Literal["", "done", "aborted", "reverted",
         case State.REVERTED:
             return "reverted"
     return ""
+
+
+def _again(move: Move) -> str:
+    """What can be done when no copy is left."""
+    if not move.snapshot:
+        return ""
+    return (
+        f"; if nothing is left of it, `restart {move.task} --from {move.snapshot}` starts it again "
+        "from before the move, once that is resolved"
+    )
 
 
 def _hint(move: Move) -> str:

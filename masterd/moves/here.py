@@ -59,6 +59,10 @@ class Here:
     def is_moving(self, task: str) -> bool:
         return task in self.of
 
+    def unsettled(self, task: str) -> str:
+        """The move that the task has; or nothing."""
+        return self.of[task].move.id if task in self.of else ""
+
     def unplaced(self, task: str) -> Move | None:
         """The move of the task that has a verdict, or may have one, which can still be turned."""
         flight = self.of.get(task)

@@ -97,6 +97,8 @@ class Move(Struct, frozen=True, omit_defaults=True):
     budget_ms: float = 0.0
     predicted_ms: float = 0.0
     phases_ms: dict[str, float] = {}
+    #: Of the task as it was before, kept by its source.
+    snapshot: str = ""
     begun_at: float = 0.0
     ended_at: float = 0.0
 

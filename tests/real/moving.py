@@ -58,6 +58,23 @@ class Moving(Cluster):
         assert report["result"] == "done", report
         return report
 
+    def checkpoint(self, task: str, *words: str) -> dict[str, Any]:
+        """The snapshot that was kept of it."""
+        (one,) = self.json("checkpoint", "--json", *words, task)["snapshots"]
+        return dict(one)
+
+    def started(self, *words: str) -> list[str]:
+        """Ids of what ``restart`` or ``fork`` started."""
+        return [str(one["task"]) for one in self.json(*words)["tasks"]]
+
+    def counts_on(self, node: str, task: str) -> list[int]:
+        """What it has counted once it has gone on for a while: from some number on, each once."""
+        before = len(self.numbers(node, task))
+        eventually(lambda: len(self.numbers(node, task)) > before + 20, f"{task} goes on")
+        counted = self.numbers(node, task)
+        assert counted == list(range(counted[0], counted[0] + len(counted)))
+        return counted
+
     def begin(self, *words: str) -> "subprocess.Popen[str]":
         """A run of the CLI that is not waited for."""
         return subprocess.Popen(

@@ -33,12 +33,16 @@ class Small:
         folder.mkdir()
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "none", folder], check=True)
 
-    def fill(self) -> None:
-        """To the last byte."""
+    def fill(self, leave: int = 0) -> None:
+        """To the last byte, or but for so many."""
         with self._filler.open("ab", buffering=0) as file, suppress(OSError):
-            while True:
+            while self._free() > leave or not leave:
                 file.write(b"x" * 4096)
-        assert os.statvfs(self.folder).f_bavail == 0
+        assert self._free() <= leave
+
+    def _free(self) -> int:
+        found = os.statvfs(self.folder)
+        return found.f_bavail * found.f_frsize
 
     def empty(self) -> None:
         self._filler.unlink()

@@ -18,23 +18,11 @@ def alone(tmp_path: Path) -> Iterator[Moving]:
         yield cluster
 
 
-def checkpoint(cluster: Moving, task: str, *words: str) -> dict[str, object]:
-    (one,) = cluster.json("checkpoint", "--json", *words, task)["snapshots"]
-    return dict(one)
-
-
-def goes_on(cluster: Moving, task: str) -> list[int]:
-    """What it has counted, once it has gone on for a while."""
-    before = len(cluster.numbers("node1", task))
-    eventually(lambda: len(cluster.numbers("node1", task)) > before + 20, f"{task} goes on")
-    return cluster.numbers("node1", task)
-
-
 def test_a_task_goes_on_after_a_checkpoint_without_losing_a_number(alone: Moving) -> None:
     task = alone.counting()
     pid = alone.shown(task)["pid"]
-    taken = [checkpoint(alone, task, "--keep", "2")["id"] for _ in range(3)]
-    numbers = goes_on(alone, task)
+    taken = [alone.checkpoint(task, "--keep", "2")["id"] for _ in range(3)]
+    numbers = alone.counts_on("node1", task)
     assert numbers == list(range(len(numbers)))
     assert (alone.shown(task)["pid"], alone.shown(task)["status"]) == (pid, "running")
     listed = alone.json("snapshots", "--json", task)["snapshots"]
@@ -49,15 +37,15 @@ def test_a_task_goes_on_after_a_checkpoint_without_losing_a_number(alone: Moving
 
 def test_an_ended_task_starts_again_from_its_snapshot_under_a_new_id(alone: Moving) -> None:
     task = alone.counting()
-    checkpoint(alone, task)
+    alone.checkpoint(task)
     refused = alone.godwit("restart", task)
     assert refused.returncode == 1 and "has not ended" in refused.stderr
-    goes_on(alone, task)
+    alone.counts_on("node1", task)
     alone.godwit("sKill", task)
     eventually(lambda: alone.shown(task)["status"] == "exited", "it has ended")
     whole = alone.numbers("node1", task)
     (again,) = alone.json("restart", "--json", task)["tasks"]
-    numbers = goes_on(alone, again["task"])
+    numbers = alone.counts_on("node1", again["task"])
     assert again["task"] != task
     assert 0 < numbers[0] < whole[-1]
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
@@ -68,22 +56,22 @@ def test_an_ended_task_starts_again_from_its_snapshot_under_a_new_id(alone: Movi
 
 def test_forks_count_on_beside_the_task(alone: Moving) -> None:
     task = alone.counting()
-    first = str(checkpoint(alone, task)["id"])
-    goes_on(alone, task)
-    checkpoint(alone, task)
+    first = str(alone.checkpoint(task)["id"])
+    alone.counts_on("node1", task)
+    alone.checkpoint(task)
     words = ("fork", "--json", "--count", "2", "--from", first, task)
     forks = [one["task"] for one in alone.json(*words)["tasks"]]
-    numbers = [goes_on(alone, fork) for fork in forks]
+    numbers = [alone.counts_on("node1", fork) for fork in forks]
     assert numbers[0][0] == numbers[1][0] > 0
-    goes_on(alone, task)
+    alone.counts_on("node1", task)
     unknown = alone.godwit("fork", task, "--from", "aaaaaaaa")
     assert unknown.returncode == 1 and "no snapshot aaaaaaaa" in unknown.stderr
 
 
 def test_what_cannot_be_kept_is_refused_in_one_line(alone: Moving) -> None:
-    plain = str(alone.launch("node1", "sleep", "60")["task"])
+    plain = str(alone.launch("--plain", "node1", "sleep", "60")["task"])
     refused = alone.godwit("checkpoint", plain)
-    assert refused.returncode == 1 and "only python tasks" in refused.stderr
+    assert refused.returncode == 1 and f"{plain}: " in refused.stderr
     task = alone.counting()
     none = alone.godwit("fork", task)
     assert none.returncode == 1 and "no snapshot of" in none.stderr
@@ -101,9 +89,9 @@ def test_a_keeper_that_dies_leaves_the_task_running(alone: Moving, point: str) -
     alone.failpoint = ""
     eventually(lambda: alone.nodes["node1"].ended, "the keeper dies")
     alone.restart_node("node1")
-    numbers = goes_on(alone, task)
+    numbers = alone.counts_on("node1", task)
     assert numbers == list(range(len(numbers)))
-    checkpoint(alone, task)
+    alone.checkpoint(task)
     kept = alone.top / "node1" / "kept"
     assert len([path for path in kept.iterdir() if path.suffix == ".gz"]) == 1
 
@@ -112,7 +100,7 @@ def test_a_keeper_that_dies_as_a_task_starts_from_a_snapshot_starts_it_once(
     alone: Moving,
 ) -> None:
     task = alone.counting()
-    checkpoint(alone, task)
+    alone.checkpoint(task)
     alone.kill_node("node1")
     alone.failpoint = "begun.before:kill"
     alone.restart_node("node1")
@@ -123,13 +111,13 @@ def test_a_keeper_that_dies_as_a_task_starts_from_a_snapshot_starts_it_once(
     out, err = starting.communicate(timeout=60)
     assert starting.returncode == 0, err
     (fork,) = json.loads(out)["tasks"]
-    numbers = goes_on(alone, fork["task"])
+    numbers = alone.counts_on("node1", fork["task"])
     assert numbers == list(range(numbers[0], numbers[-1] + 1))
 
 
 def test_snapshots_go_with_their_task_and_serve_no_other_command(alone: Moving) -> None:
     task = alone.counting()
-    known = str(checkpoint(alone, task)["id"])
+    known = str(alone.checkpoint(task)["id"])
     with alone.client() as client:
         for snapshot, code in ((known, "bad-snapshot"), ("../../x", "no-snapshot")):
             answer = client.ask(op.Execute(

@@ -54,6 +54,15 @@ class Synced:
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """All that is to be kept of the copy is apart from it, which may go on; see Keep."""
+
+    move: str
+    #: When it stopped: CLOCK_MONOTONIC of this boot.
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """A copy has the frozen state, and stands still."""
 
@@ -134,8 +143,8 @@ class Returned:
 
 
 Event = (
-    Ordered | Warm | StoodStill | Synced | Loaded | WentOn | Drained | Drying | Unthawed | Failed
-    | Gone | Unwritten | AgentLost | Returned
+    Ordered | Warm | StoodStill | Synced | Apart | Loaded | WentOn | Drained | Drying | Unthawed
+    | Failed | Gone | Unwritten | AgentLost | Returned
 )
 
 
@@ -171,13 +180,15 @@ class Birth:
 
 @dataclass(frozen=True, slots=True)
 class FreezeCopy:
-    """Answered by StoodStill and Synced, or by Failed."""
+    """Answered by StoodStill and Synced, or by Failed; if it is ``kept``, perhaps by Apart."""
 
     move: str
     task: str
     image: str
     #: Its memory stays in it, and is asked for once it runs elsewhere.
     lazy: bool = False
+    #: It goes nowhere: see Keep.
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,16 +246,18 @@ class ForgetTask:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """The image is whole: it is kept, whatever becomes of its file."""
+    """The task goes on; what was written of it becomes a snapshot, and its files go."""
 
     move: str
     task: str
     image: str
+    #: When it stopped: CLOCK_MONOTONIC.
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """The task of this checkpoint runs on, or has ended; a code tells why nothing was kept."""
+class Unkept:
+    """Nothing comes of this checkpoint; the task runs on, or has ended."""
 
     move: str
     code: str
@@ -253,5 +266,5 @@ class Kept:
 
 Action = (
     Note | Tell | Birth | FreezeCopy | LoadCopy | Thaw | WatchDrain | KillCopy | DropFiles
-    | ForgetTask | Keep | Kept
+    | ForgetTask | Keep | Unkept
 )

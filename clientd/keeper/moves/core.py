@@ -67,6 +67,8 @@ class Moves:
                 yield from self._freezing.stood_still(event)
             case do.Synced(move, phases):
                 yield from self._freezing.synced(move, phases)
+            case do.Apart(move, at):
+                yield from self._freezing.apart(move, at)
             case do.Loaded():
                 yield from self._reserved.loaded(event)
             case do.WentOn():

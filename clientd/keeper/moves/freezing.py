@@ -39,7 +39,9 @@ class Freezing:
             return
         record = replace(record, image=self._here.image(order.move))
         yield do.Note(record, durable=True)
-        yield do.FreezeCopy(order.move, order.task, record.image, order.lazy)
+        yield do.FreezeCopy(
+            order.move, order.task, record.image, order.lazy, order.kept
+        )
 
     def stood_still(self, event: do.StoodStill) -> Iterator[do.Action]:
         record = self._here.ledger.moves[event.move]
@@ -57,13 +59,22 @@ class Freezing:
 
     def synced(self, move: str, phases: dict[str, float]) -> Iterator[do.Action]:
         record = self._here.ledger.moves[move]
-        if record.part is Part.FREEZING and record.kept:
-            yield do.Keep(move, record.task, record.image)
-            yield from self.unfreeze(record, Cause.ABORTED, "", "")
+        if record.kept:
+            yield from self.apart(move, record.at)
         elif record.part is Part.FREEZING:
             voted = step(record, Cause.VOTED, phases={**record.phases, **phases})
             yield do.Note(voted, durable=True)
             yield from tell(voted)
+
+    def apart(self, move: str, at: float) -> Iterator[do.Action]:
+        """It is needed no more for what is to be kept of it, which no other node can have: so
+        there is nothing to vote on."""
+        record = self._here.ledger.moves[move]
+        if record.part is not Part.FREEZING:
+            return
+        yield do.Note(step(record, Cause.ABORTED))
+        yield do.Thaw(move, record.task)
+        yield do.Keep(move, record.task, record.image, at)
 
     def unfreeze(self, record: Moved, cause: Cause, code: str, text: str) -> Iterator[do.Action]:
         """It goes on at once."""

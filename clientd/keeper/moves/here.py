@@ -75,7 +75,7 @@ def tell(record: Moved) -> Iterator[do.Action]:
     """The agent hears where it stands, if there is anything to be told yet."""
     if record.kept:
         if record.part.settled:
-            yield do.Kept(record.move, record.code, record.text)
+            yield do.Unkept(record.move, record.code, record.text)
     elif record.part.told is not None:
         yield do.Tell(standing(record))
 

@@ -23,6 +23,7 @@ from clientd.keeper.criu import Criu, Dumped, Restored, Waiting
 from clientd.keeper.errands import Outcome
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves import lazily, parcel
+from clientd.keeper.moves.aside import Aside
 from clientd.keeper.moves.lazily import Lazily
 from clientd.keeper.moves.parcel import Head, Notes
 from clientd.keeper.moves.places import Places
@@ -35,6 +36,10 @@ from godwit.ship.words import CARRIED
 from godwit.task.record import Spec
 
 _SHELL = "/bin/sh"
+#: Told what went wrong, or nothing.
+Then = Callable[[OSError | TaskError | None], None]
+#: Gets the task and the folder of its images.
+Prepare = Callable[[str, str, Then], None]
 #: Executes what follows in the cgroup whose folder is the first word.
 _INSIDE = (_SHELL, "-c", 'echo 0 >"$0/cgroup.procs" && exec "$@"')
 #: Seconds for tar or sync, of any size.
@@ -45,6 +50,11 @@ TRIES = 50
 LOOK_S = 0.02
 #: Seconds that a pager has to hang up, so that CRIU lets go of the task whose pages it serves.
 PATIENCE_S = 3.0
+
+
+def at_once(task: str, folder: str, then: Then) -> None:
+    """There is nothing to prepare."""
+    then(None)
 
 
 @dataclass(slots=True)
@@ -62,6 +72,8 @@ class _Dump:
     dropped: bool = False
     #: Its memory stays in it.
     lazy: bool = False
+    #: It goes nowhere: it is set aside, and goes on.
+    kept: bool = False
     phases: dict[str, float] = field(default_factory=dict)
 
 
@@ -84,7 +96,12 @@ class _Guest:
 class Imaged:
     """See the module, and clientd.keeper.moves.ways.Way."""
 
-    def __init__(self, tools: Tools, watch: Watch, births: Births, images: Images, hear: Hear):
+    def __init__(
+        self, tools: Tools, watch: Watch, births: Births, images: Images, hear: Hear,
+        places: Places | None = None, prepare: Prepare = at_once,
+    ):
+        """``places``: where images lie, if not where those of moves do.  ``prepare``: what is
+        done before processes are restored from a folder."""
         self._register = tools.register
         self._containment = tools.containment
         self._loop = tools.loop
@@ -94,9 +111,11 @@ class Imaged:
         self._births = births
         self._images = images
         self._hear = hear
-        self._places = Places(os.path.dirname(births.agent))
+        self._places = places or Places(os.path.dirname(births.agent))
+        self._prepare = prepare
         self._dumps: dict[str, _Dump] = {}
         self._guests: dict[str, _Guest] = {}
+        self._aside = Aside(tools.errands, births.kept)
         self._lazily = Lazily(tools, images, self._places, hear)
         #: Moves whose task CRIU is letting go of: when that was asked for; and those of them whose
         #: files are to go then.
@@ -129,7 +148,9 @@ class Imaged:
         notes = self._notes_of(task, root.init)
         notes.write(folder)
         notes.write(self._places.make(action.move))
-        dump = _Dump(action.move, root.init, time.monotonic(), lazy=action.lazy)
+        dump = _Dump(
+            action.move, root.init, time.monotonic(), lazy=action.lazy, kept=action.kept
+        )
         then = partial(self._dumped, task, dump, folder)
         if action.lazy:
             self._lazily.dump(found, action.move, root.init, folder, then)
@@ -185,9 +206,40 @@ class Imaged:
             self._clear(dump)
         else:
             try:
-                self._take(task, dump, folder, dumped)
+                if dump.kept:
+                    self._set_aside(task, dump, folder, dumped.figures)
+                else:
+                    self._take(task, dump, folder, dumped)
             except (OSError, TaskError) as err:
                 self._fail(task, dump, err)
+
+    def _set_aside(self, task: str, dump: _Dump, folder: str, figures: dict[str, int]) -> None:
+        """Fences the task till its open files are copied; no more of it is needed for what is kept.
+
+        Raises OSError, TaskError.
+        """
+        known, root = self._register.tasks[task], self._watch.roots[task]
+        self._containment.freeze(known, True)
+        at = time.monotonic() - (time.time() - stood_still(folder, figures))
+
+        def copied(err: OSError | TaskError | None) -> None:
+            if self._dumps.get(task) is not dump:
+                return
+            if err is None:
+                self._hear(do.Apart(dump.move, at))
+            else:
+                self._fail(task, dump, err)
+
+        travel = not known.spec.cwd.startswith(b"/")
+        top = os.path.realpath(self._births.folder(known.spec)) if travel else b""
+        self._aside.begin(dump.move, folder, top, root.init, copied)
+
+    def keep(self, action: do.Keep, still_ms: float) -> None:
+        def packed() -> None:
+            self.drop(action.move)
+            self._images.drop(action.move)
+
+        self._aside.pack(action.move, still_ms, packed)
 
     def _clear(self, dump: _Dump) -> None:
         if dump.dropped:
@@ -331,7 +383,7 @@ class Imaged:
                 self._images.lend(action.move, os.path.join(folder, found.head.name))
             if found.is_little:
                 found.unpack(fd, folder)
-                self._begin(action.task, guest, folder)
+                self._prepare(action.task, folder, partial(self._ready, action.task, guest, folder))
                 return
             guest.errand = self._errands.run(
                 (_SHELL, "-c", parcel.UNPACK, "unpack", folder),
@@ -343,9 +395,20 @@ class Imaged:
     def _unpacked(self, task: str, guest: _Guest, folder: str, outcome: Outcome) -> None:
         if self._guests.get(task) is not guest:
             return
+        then = partial(self._ready, task, guest, folder)
+        if outcome.fine:
+            self._prepare(task, folder, then)
+        else:
+            then(TaskError("unpack", f"its snapshot cannot be read: {last(outcome)}"))
+
+    def _ready(
+        self, task: str, guest: _Guest, folder: str, err: OSError | TaskError | None
+    ) -> None:
+        if self._guests.get(task) is not guest:
+            return
         try:
-            if not outcome.fine:
-                raise TaskError("unpack", f"its snapshot cannot be read: {last(outcome)}")
+            if err is not None:
+                raise err
             self._begin(task, guest, folder)
         except (OSError, TaskError) as err:
             code, text = told(err)
@@ -521,6 +584,7 @@ class Imaged:
                 dump.dropped = True
                 return
         self._lazily.drop(move)
+        self._aside.drop(move)
         for places in self._all_places():
             for path in places.of(move):
                 self._remove(places, path)

@@ -4,6 +4,7 @@ Events are taken one after the other, and each event's actions in their order: a
 on the disk before the next action is begun, and when it cannot be written, no other is.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -104,6 +105,9 @@ class Mover:
 
     def checkpoint(self, order: Checkpoint) -> None:
         """A move to nowhere, whose image is kept.  Raises TaskError, OSError."""
+        task = self._register.known(order.task)
+        if task.spec.kind == "shell" and (err := self._gate.objection_to_guest(task.spec, 0)):
+            raise err  # as it could not be started from it either
         spec = self._births.kept.begin(order)
         self.handle(do.Ordered(Freeze(order.snapshot, order.task, spec.epoch, kept=True)))
 
@@ -170,10 +174,10 @@ class Mover:
                 self._kill(move, task_id)
             case do.DropFiles(move, task_id, log):
                 self._drop_files(move, task_id, log)
-            case do.Keep(move, task_id, image):
-                self._births.kept.take(move, task_id, image)
-            case do.Kept(move, code, text):
-                self._births.kept.finish(move, code, text)
+            case do.Keep(move, task_id, at=at):
+                self._way(task_id).keep(action, (time.monotonic() - at) * 1e3)
+            case do.Unkept(move, code, text):
+                self._births.kept.fail(move, code or "aborted", text or "it was given up")
             case do.ForgetTask(task_id):
                 self._births.forget(task_id)
             case do.Note():
@@ -244,6 +248,9 @@ class Mover:
         moves = list(self._register.ledger.moves.values())
         self._births.kept.sweep()
         self._imaged.sweep({record.move for record in moves if not record.part.settled})
+        for record in moves:
+            if record.part.settled:  # what was to be done once it was may not have been
+                self._images.drop(record.move)
         for record in moves:
             if not record.part.settled:
                 self._adopt(record, found(record.task))

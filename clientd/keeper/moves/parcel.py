@@ -37,6 +37,22 @@ _MEMORY = re.compile(r"pages-[0-9]+\.img")
 _BLOCK = 512
 
 
+class Held(msgspec.Struct, frozen=True):
+    """A file that the task had open below its working directory, as it was then."""
+
+    #: Relative to that.
+    name: bytes
+    #: The name of its copy in the parcel.
+    member: str
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    #: The task may write to it.
+    written: bool
+
+
 class Notes(msgspec.Struct, frozen=True):
     """What whoever restores it has to know."""
 
@@ -48,6 +64,8 @@ class Notes(msgspec.Struct, frozen=True):
     stopped: tuple[int, ...] = ()
     #: Of the user that it was started as, where one was named.
     uid: int | None = None
+    #: Of a snapshot that is kept: the files that are in it.
+    held: tuple[Held, ...] = ()
 
     def write(self, folder: str) -> None:
         """Raises OSError."""

@@ -43,6 +43,8 @@ class Pickled:
         self._guests: dict[str, Guest] = {}
         #: task -> when it was told to freeze, CLOCK_MONOTONIC.
         self._freezing: dict[str, float] = {}
+        #: move -> files that its task has open for writing, as it names them.
+        self._writes: dict[str, tuple[bytes, ...]] = {}
         #: task -> the Thawed of a copy whose first step has not been heard of.
         self._thawed: dict[str, control.Thawed] = {}
 
@@ -111,8 +113,14 @@ class Pickled:
         self._thawed.pop(task, None)
         self._runners.drop(task)
 
+    def keep(self, action: do.Keep, still_ms: float) -> None:
+        writes = self._writes.pop(action.move, ())
+        self._births.kept.take(action.move, action.image, still_ms, writes)
+        self.drop(action.move)
+        self._images.drop(action.move)
+
     def drop(self, move: str) -> None:
-        pass
+        self._writes.pop(move, None)
 
     # ---- what runners say ------------------------------------------------------------------
 
@@ -129,6 +137,7 @@ class Pickled:
                 begun = self._freezing.pop(task, at)
                 log_size = os.stat(self._register.tasks[task].log).st_size
                 phases = {"freeze": max(0.0, (at - begun) * 1e3), "snapshot": ms}
+                self._writes[move] = written(files)
                 self._hear(do.StoodStill(
                     move, size, log_size, at, wall, phases, travelling(files)
                 ))
@@ -175,6 +184,12 @@ class Pickled:
                 del self._guests[task]
                 self._containment.discard(task)
                 self._hear(do.Gone(guest.move))
+
+
+def written(files: Iterable[control.OpenFile]) -> tuple[bytes, ...]:
+    """Those that it may write to."""
+    may = (file for file in files if file.mode.replace("b", "").replace("t", "") != "r")
+    return tuple(dict.fromkeys(os.fsencode(file.path) for file in may))
 
 
 def travelling(files: Iterable[control.OpenFile]) -> tuple[bytes, ...]:

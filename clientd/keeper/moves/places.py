@@ -19,8 +19,8 @@ _DUMPER = "dumper"
 class Places:
     """All of one node's."""
 
-    def __init__(self, state: str):
-        self._top = os.path.join(state, "snapshots")
+    def __init__(self, state: str, name: str = "snapshots"):
+        self._top = os.path.join(state, name)
 
     def make(self, move: str, inner: str = "") -> str:
         """A move's folder; or a new one in it, called ``inner`` and something.  Raises OSError."""

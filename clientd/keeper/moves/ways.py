@@ -40,6 +40,10 @@ class Way(Protocol):
     def ended(self, task: str) -> None:
         """The process of a task that moves has ended: nothing more is heard of it."""
 
+    def keep(self, action: do.Keep, still_ms: float) -> None:
+        """What was written of a task that goes on becomes a snapshot, which is told by whoever
+        has it then; nor is anything told of a failure.  All that there is of the move goes."""
+
     def drop(self, move: str) -> None:
         """What was kept of the move beside its image is not needed any more."""
 
