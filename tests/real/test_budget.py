@@ -17,15 +17,19 @@ from godwit.ship import pagesocket
 from tests.real import pipes
 from tests.real.cluster import descendants, eventually, is_stopped
 from tests.real.hosts import HostCluster, Hosts, hosts_here
-from tests.real.moving import Moving
+from tests.real.moving import MovingProcesses
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("hosts_here")]
 __all__ = ["hosts_here"]
 
-#: Fills so many MiB, then counts; SIGTERM: says whether they are as they were.
+#: Fills so many MiB with what repeats itself after so many bytes, but for a number in each MiB,
+#: then counts; SIGTERM: says whether they are as they were.
 HEAP = """
 import hashlib, os, signal, sys, time
-heap = bytearray(os.urandom(1 << 20) * int(sys.argv[1]))
+size, period = int(sys.argv[1]) << 20, int(sys.argv[2])
+heap = bytearray(os.urandom(period) * (size // period))
+for at in range(0, size, 1 << 20):
+    heap[at:at + 8] = at.to_bytes(8, "big")
 digest = hashlib.blake2b(heap).hexdigest()
 def check(*_):
     os._exit(0 if hashlib.blake2b(heap).hexdigest() == digest else 9)
@@ -58,7 +62,7 @@ MIB, BUDGET = "320", "900ms"
 HALFWAY = "pages.pass@16:stop"
 
 
-class Pair(Moving, HostCluster):
+class Pair(MovingProcesses, HostCluster):
     """Two nodes on hosts of their own."""
 
     def start_node(self, name: str, *options: str) -> None:
@@ -72,18 +76,20 @@ class Pair(Moving, HostCluster):
     def flag(self) -> Path:
         return self.top / "fail"
 
-    def heap(self) -> str:
+    def heap(self, period: int = 1 << 20) -> str:
         """A task on node1 that counts."""
         script = self.top / "heap.py"
         script.write_text(HEAP)
-        words = ("execute", "--json", "node1", "--", sys.executable, "-I", "-S", str(script), MIB)
+        words = ("execute", "--json", "node1", "--", sys.executable, "-I", "-S", str(script), MIB,
+                 str(period))
         task = str(self.json(*words)["tasks"][0]["task"])
         eventually(lambda: len(self.numbers("node1", task)) > 10, f"{task} counts", 60)
         return task
 
     def draining(self, *options: str) -> tuple[str, "subprocess.Popen[str]"]:
         """A task that runs on node2 and needs node1; and the move that waits for its memory."""
-        task = self.heap()
+        # What is kept of it is compressed, which is quick when there is little in it.
+        task = self.heap(4096 if "--safe" in options else 1 << 20)
         under_way = self.begin(
             "move", "--json", task, "node2", "--budget", BUDGET, "--anyway", *options
         )
@@ -263,3 +269,34 @@ def test_a_source_that_dies_has_all_that_there_was_of_it(pair: Pair) -> None:
     pair.restart_node("node1")
     assert pair.godwit("resolve", report["id"], "--source").returncode == 0
     eventually(lambda: pair.shown(task)["status"] == "unknown", "nothing is left of it")
+
+
+def test_a_source_that_dies_leaves_what_a_safe_move_kept_before(pair: Pair) -> None:
+    task, under_way = pair.draining("--safe")
+    pair.power_off("node1")
+    report = pair.over(under_way, 125)
+    command = f"restart {task} --from {report['snapshot']}"
+    assert f"`{command}`" in report["hint"]
+    early = pair.godwit(*command.split())
+    assert early.returncode == 1 and "not settled" in early.stderr
+    pair.restart_node("node1")
+    assert pair.godwit("resolve", report["id"], "--source").returncode == 0
+    eventually(lambda: pair.shown(task)["status"] == "unknown", "nothing is left of it")
+    pair.wait_criu("node1")
+    (again,) = pair.started("restart", "--json", task, "--from", report["snapshot"])
+    assert pair.counts_on("node1", again)[0] > 0
+    assert pair.godwit("signal", again, "TERM").returncode == 0
+    assert pair.godwit("wait", again).returncode == 0
+
+
+def test_a_destination_that_dies_is_not_the_end_of_what_a_safe_move_kept(pair: Pair) -> None:
+    task, under_way = pair.draining("--safe")
+    pair.power_off("node2")
+    report = pair.over(under_way, 125)
+    assert f"`restart {task} --from {report['snapshot']}`" in report["hint"]
+    assert pair.godwit("resolve", report["id"], "--source").returncode == 0
+    pair.goes_on("node1", task)
+    kept = [one["id"] for one in pair.json("snapshots", "--json", task)["snapshots"]]
+    assert kept == [report["snapshot"]]
+    pair.restart_node("node2")
+    pair.is_whole(task, "node1")
