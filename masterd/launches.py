@@ -85,6 +85,8 @@ class Launches:
         streams: Streams,
     ) -> Iterator[do.Action]:
         """Records, then sends; ``streams`` gives stream numbers for tasks that are followed."""
+        if request.digest and not request.source:  # of one that was launched before
+            request = replace(request, source=self._sources.get(request.digest, b""))
         self._begun += 1
         launch = Launch(
             self._begun, operator, request, now + ANSWER_S + EACH_S * (request.count - 1)

@@ -1,5 +1,7 @@
 """Snapshots, as the master's core has them: what is asked of nodes, refused and started."""
 
+import hashlib
+
 import pytest
 from msgspec.structs import replace
 
@@ -94,6 +96,16 @@ def test_a_start_is_from_the_last_snapshot_and_under_a_new_id() -> None:
         NEW.id, SPEC.argv, SPEC.env, SPEC.digest
     )
     assert T not in launch.tasks and len(launch.tasks) == 1 and launch.source == b""
+
+
+def test_the_source_that_came_with_a_task_goes_with_what_is_started_from_its_snapshot() -> None:
+    world, node = world_with(Status.EXITED)
+    text = b"class P: ..."
+    digest = hashlib.sha256(text).hexdigest()
+    world.core.sources[digest] = text
+    kept = replace(NEW, spec=replace(SPEC, digest=digest))
+    (launch,) = launched(world, node, op.RestartTask(5, T), kept)
+    assert (launch.source, launch.spec.digest) == (text, digest)
 
 
 def test_forks_of_a_running_task_are_from_the_snapshot_that_was_named() -> None:

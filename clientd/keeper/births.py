@@ -13,6 +13,9 @@ from functools import partial
 
 from clientd.keeper import processes
 from clientd.keeper.kept import Kept
+from clientd.keeper.moves.objects import Objects
+from clientd.keeper.moves.places import Places
+from clientd.keeper.moves.restoring import Restoring
 from clientd.keeper.processes import Process
 from clientd.keeper.records import Started, Stepped, told_by
 from clientd.keeper.runners import Born, Gone, Plan, Runners, Told, Unborn
@@ -64,6 +67,10 @@ class Births:
         self.sources = Sources(os.path.join(state, "sources"))
         #: Snapshots that this node keeps.
         self.kept = Kept(tools.register, tools.errands, os.path.join(state, "kept"))
+        #: Where starts from snapshots have what they need meanwhile.
+        self.starts = Places(state, "starts")
+        self.restoring = Restoring(tools.errands, tools.spawner.place.files)
+        self._objects = Objects(tools.errands, self.starts, self.restoring)
         self._launches: dict[str, _Launch] = {}
         self._guests: dict[str, tuple[Spec, bytes]] = {}
         self.runners = Runners(
@@ -138,6 +145,32 @@ class Births:
         if complaint:
             self._give_up(spec.task, TaskError("bad-snapshot", complaint))
             return
+        image = os.dup(image)
+        self._objects.open(spec, image, partial(self._opened, spec, image))
+
+    def _opened(self, spec: Spec, image: int, complaint: str) -> None:
+        """The image is its object's alone, and its files are where they were."""
+        try:
+            if spec.task not in self._launches:
+                return
+            if complaint:
+                self._give_up(spec.task, TaskError("files", complaint))
+            else:
+                self._load(spec, image)
+        except TaskError as err:
+            self._give_up(spec.task, err)
+        finally:
+            os.close(image)
+
+    def _load(self, spec: Spec, image: int) -> None:
+        """Raises TaskError."""
+        if spec.digest:
+            source = self.sources.open(spec.digest)
+            try:
+                program = os.fsdecode(spec.argv[0])
+                self.runners.say(spec.task, control.Prepare(program, spec.digest), source)
+            finally:
+                os.close(source)
         load = control.Load(
             spec.snapshot, os.fsdecode(spec.argv[0]), spec.digest, os.fstat(image).st_size
         )
@@ -156,8 +189,8 @@ class Births:
     def _found(self, launch: _Launch, phase: control.Phase) -> None:
         """The runner of an earlier keeper's launch says how far it is."""
         spec = launch.spec
-        if phase == "running":
-            self._say(spec.task, control.Thaw(spec.snapshot))  # said again, as it was answered
+        if phase in ("loaded", "running"):  # the latter answers again as it has
+            self._say(spec.task, control.Thaw(spec.snapshot))
             return
         try:
             self._unpack(spec)
@@ -306,6 +339,10 @@ class Births:
     def folder(self, spec: Spec) -> bytes:
         """The task's working directory here."""
         return os.path.join(self._spawner.place.files, spec.cwd)
+
+    def own_folder(self, spec: Spec) -> bytes:
+        """That as a real path, if what is below it goes where the task does; else nothing."""
+        return b"" if spec.cwd.startswith(b"/") else os.path.realpath(self.folder(spec))
 
     @property
     def files(self) -> bytes:

@@ -250,12 +250,15 @@ def test_a_restore_that_fails_ends_the_move_and_the_task_goes_on(pair: Pair) -> 
 
 
 def test_a_destination_that_dies_leaves_it_to_a_person(pair: Pair) -> None:
-    task, under_way = pair.draining()
+    task, under_way = pair.draining("--safe")
     pair.power_off("node2")
     report = pair.over(under_way, 125)
     assert "cannot be reached" in report["reason"]
+    assert f"`restart {task} --from {report['snapshot']}`" in report["hint"]
     assert pair.godwit("resolve", report["id"], "--source").returncode == 0
     pair.goes_on("node1", task)
+    kept = [one["id"] for one in pair.json("snapshots", "--json", task)["snapshots"]]
+    assert kept == [report["snapshot"]]
     pair.restart_node("node2")
     assert pair.settle(task) == "node1"
     pair.is_whole(task, "node1")
@@ -287,16 +290,3 @@ def test_a_source_that_dies_leaves_what_a_safe_move_kept_before(pair: Pair) -> N
     assert pair.counts_on("node1", again)[0] > 0
     assert pair.godwit("signal", again, "TERM").returncode == 0
     assert pair.godwit("wait", again).returncode == 0
-
-
-def test_a_destination_that_dies_is_not_the_end_of_what_a_safe_move_kept(pair: Pair) -> None:
-    task, under_way = pair.draining("--safe")
-    pair.power_off("node2")
-    report = pair.over(under_way, 125)
-    assert f"`restart {task} --from {report['snapshot']}`" in report["hint"]
-    assert pair.godwit("resolve", report["id"], "--source").returncode == 0
-    pair.goes_on("node1", task)
-    kept = [one["id"] for one in pair.json("snapshots", "--json", task)["snapshots"]]
-    assert kept == [report["snapshot"]]
-    pair.restart_node("node2")
-    pair.is_whole(task, "node1")

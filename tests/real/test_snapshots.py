@@ -11,6 +11,23 @@ from godwit.wire import operations as op
 from tests.real.cluster import eventually
 from tests.real.moving import Moving
 
+#: Counts into its log and into a file that it keeps open.
+WRITER = """
+from godwit import Migratable, TransactionalFile
+
+class Writer(Migratable):
+    def __init__(self):
+        self.n = 0
+        self.out = TransactionalFile("out", "w")
+
+    def step(self):
+        self.out.write(f"{self.n}\\n")
+        print(self.n)
+        self.n += 1
+        self.sleep(0.003)
+        return True
+"""
+
 
 @pytest.fixture
 def alone(tmp_path: Path) -> Iterator[Moving]:
@@ -78,22 +95,38 @@ def test_what_cannot_be_kept_is_refused_in_one_line(alone: Moving) -> None:
     assert alone.godwit("checkpoint", task, "--keep", "0").returncode == 2
 
 
-@pytest.mark.parametrize("point", ["freezing.after", "unfrozen.before",
-                                   "unfrozen.after"])
-def test_a_keeper_that_dies_leaves_the_task_running(alone: Moving, point: str) -> None:
-    task = alone.counting()
-    alone.kill_node("node1")
-    alone.failpoint = f"move.{point}:kill"
-    alone.restart_node("node1")
-    assert alone.godwit("checkpoint", task).returncode != 0
-    alone.failpoint = ""
-    eventually(lambda: alone.nodes["node1"].ended, "the keeper dies")
-    alone.restart_node("node1")
-    numbers = alone.counts_on("node1", task)
-    assert numbers == list(range(len(numbers)))
-    alone.checkpoint(task)
-    kept = alone.top / "node1" / "kept"
-    assert len([path for path in kept.iterdir() if path.suffix == ".gz"]) == 1
+def lines(path: Path) -> list[int]:
+    text = path.read_text()
+    return [int(line) for line in text[:text.rfind("\n") + 1].split()]
+
+
+def test_a_file_that_it_writes_is_as_it_was_and_what_came_later_is_kept_beside_it(
+    alone: Moving, tmp_path: Path
+) -> None:
+    program, out = tmp_path / "writer.py", alone.files("node1") / "out"
+    program.write_text(WRITER)
+    task = alone.run("node1", f"{program}:Writer")
+    alone.counts_on("node1", task)
+    assert alone.checkpoint(task)["writes"] == ["out"]
+    alone.counts_on("node1", task)
+    refused = alone.godwit("fork", task)
+    assert refused.returncode == 1 and "had out open for writing" in refused.stderr
+    alone.godwit("sKill", task)
+    whole = lines(out)
+    (again,) = alone.started("restart", "--json", task)
+    first = alone.counts_on("node1", again)[0]
+    assert 0 < first < whole[-1]
+    assert lines(out.with_name(f"out.before-{again}")) == whole
+    busy = alone.godwit("restart", task)
+    assert busy.returncode == 1 and "has it open for writing" in busy.stderr
+    alone.godwit("sKill", again)
+    assert lines(out) == list(range(len(lines(out))))
+    assert alone.godwit("remove", task, again).returncode == 0
+    state = alone.top / "node1"
+    eventually(
+        lambda: not any([*state.glob("kept/*"), *state.glob("starts/*"),
+                         *state.glob("snapshots/*")]), "nothing is left",
+    )
 
 
 def test_a_keeper_that_dies_as_a_task_starts_from_a_snapshot_starts_it_once(

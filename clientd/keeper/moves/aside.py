@@ -1,9 +1,9 @@
 """What a checkpoint needs of a task as it is, copied while it stands still; packed once it runs.
 
-CRIU has written its processes by then.  What is left are the files that it has open below its
-working directory: those that it may write to are copied before it goes on, the others afterwards,
-as they are then.  On a file system that can share blocks (FICLONE) a copy takes no time and no
-room.
+Its processes, or its object, have been written by then.  What is left are the files that it has
+open below its working directory: those that it may write to are copied before it goes on, the
+others afterwards, as they are then.  On a file system that can share blocks (FICLONE) a copy takes
+no time and no room.
 """
 
 import os
@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from clientd.keeper.errands import Errands, Outcome
 from clientd.keeper.kept import Kept
-from clientd.keeper.moves import openfiles, parcel
-from clientd.keeper.moves.openfiles import Source
+from clientd.keeper.moves import parcel
+from clientd.keeper.moves.openfiles import Opened, Source
 from clientd.keeper.moves.parcel import LITTLE, Notes
 from clientd.keeper.register import code_of
 from godwit.errors import TaskError
@@ -44,11 +44,10 @@ class _Case:
 
     #: Of the images.
     folder: str
-    still_ms: float = 0.0
-    sources: list[Source] = field(default_factory=list)
+    opened: Opened = field(default_factory=Opened)
 
     def some(self, written: bool) -> list[Source]:
-        return [one for one in self.sources if one.held.written is written]
+        return [one for one in self.opened.sources.values() if one.held.written is written]
 
 
 class Aside:
@@ -59,15 +58,25 @@ class Aside:
         self._kept = kept
         self._cases: dict[str, _Case] = {}
 
-    def begin(self, snapshot: str, folder: str, top: bytes, init: int, then: Then) -> None:
-        """The task stands still, its images are in ``folder``: copies there what it may write to.
+    def begin(self, snapshot: str, folder: str, opened: Opened, then: Then) -> None:
+        """The task stands still: what it may write to is copied into the folder of its images.
 
-        ``top``: its working directory, or nothing when its files stay where they are.  ``then``
-        may come at once.  Raises OSError, TaskError.
+        ``then`` may come at once.  Raises OSError.
         """
-        case = self._cases[snapshot] = _Case(folder)
-        case.sources = openfiles.look(top, init) if top else []
+        case = self._cases[snapshot] = _Case(folder, opened=opened)
         self._copy(case, case.some(written=True), then)
+
+    def folder(self, snapshot: str) -> str:
+        """Where it is set aside."""
+        return self._cases[snapshot].folder
+
+    def files(self, snapshot: str) -> int:
+        """How many files are in it."""
+        return len(self._cases[snapshot].opened.sources)
+
+    def writes(self, snapshot: str) -> tuple[bytes, ...]:
+        """What its task may write to."""
+        return tuple(self._cases[snapshot].opened.writes)
 
     def _copy(self, case: _Case, sources: list[Source], then: Then) -> None:
         """Here and now what is little, for to start cp(1) takes longer.  Raises OSError."""
@@ -94,14 +103,12 @@ class Aside:
         """Copies the rest, and makes one file of it all, which is kept.  ``done`` comes in any
         case, at once perhaps; who waits for the snapshot is told."""
         case = self._cases[snapshot]
-        case.still_ms = still_ms
 
         def ended(err: Error | None) -> None:
             if self._cases.get(snapshot) is not case:
                 return
             if err is None:
-                written = tuple(one.held.name for one in case.some(written=True))
-                self._kept.take(snapshot, _path(case), still_ms, written)
+                self._kept.take(snapshot, _path(case), still_ms, self.writes(snapshot))
             else:
                 code = err.code if isinstance(err, TaskError) else code_of(err)
                 why = str(err) if isinstance(err, TaskError) else err.strerror
@@ -118,9 +125,10 @@ class Aside:
 
     def _pack(self, case: _Case, then: Then) -> None:
         """Raises OSError, TaskError."""
-        for one in case.sources:
+        sources = case.opened.sources.values()
+        for one in sources:
             _cut(case.folder, one)
-        notes = replace(Notes.read(case.folder), held=tuple(one.held for one in case.sources))
+        notes = replace(Notes.read(case.folder), held=tuple(one.held for one in sources))
         notes.write(case.folder)
         head, path = parcel.largest(case.folder), _path(case)
         if head.name:
@@ -151,11 +159,12 @@ class Aside:
             raise
         packed(None)
 
-    def drop(self, snapshot: str) -> None:
-        """Nothing, or nothing more, is to come of it."""
+    def drop(self, snapshot: str) -> bool:
+        """Nothing, or nothing more, is to come of it; false when there is none of it."""
         case = self._cases.pop(snapshot, None)
         if case is not None:
-            openfiles.close(case.sources)
+            case.opened.close()
+        return case is not None
 
 
 def _trying(what: Callable[[], None], then: Then) -> None:

@@ -22,11 +22,12 @@ from clientd.keeper.births import Births
 from clientd.keeper.criu import Criu, Dumped, Restored, Waiting
 from clientd.keeper.errands import Outcome
 from clientd.keeper.moves import actions as do
-from clientd.keeper.moves import lazily, parcel
+from clientd.keeper.moves import lazily, openfiles, parcel
 from clientd.keeper.moves.aside import Aside
 from clientd.keeper.moves.lazily import Lazily
 from clientd.keeper.moves.parcel import Head, Notes
 from clientd.keeper.moves.places import Places
+from clientd.keeper.moves.restoring import Then
 from clientd.keeper.moves.ways import Hear, Images
 from clientd.keeper.records import Moved
 from clientd.keeper.tools import Tools
@@ -36,8 +37,6 @@ from godwit.ship.words import CARRIED
 from godwit.task.record import Spec
 
 _SHELL = "/bin/sh"
-#: Told what went wrong, or nothing.
-Then = Callable[[OSError | TaskError | None], None]
 #: Gets the task and the folder of its images.
 Prepare = Callable[[str, str, Then], None]
 #: Executes what follows in the cgroup whose folder is the first word.
@@ -230,9 +229,8 @@ class Imaged:
             else:
                 self._fail(task, dump, err)
 
-        travel = not known.spec.cwd.startswith(b"/")
-        top = os.path.realpath(self._births.folder(known.spec)) if travel else b""
-        self._aside.begin(dump.move, folder, top, root.init, copied)
+        opened = openfiles.look(self._births.own_folder(known.spec), root.init, known.log)
+        self._aside.begin(dump.move, folder, opened, copied)
 
     def keep(self, action: do.Keep, still_ms: float) -> None:
         def packed() -> None:

@@ -1,4 +1,4 @@
-"""The files that a task has open below its working directory, by descriptors of ours.
+"""The files that a task has open: those below its working directory by descriptors of ours.
 
 They are opened through the task's own descriptors, which proc(5) shows: whatever names the task
 gives to its files, nothing else is opened.
@@ -6,9 +6,9 @@ gives to its files, nothing else is opened.
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
@@ -22,69 +22,92 @@ from godwit.ship.words import CARRIED
 
 @dataclass(slots=True)
 class Source:
-    """One of them; the descriptor is the taker's to close."""
+    """A file below the working directory; the descriptor is the taker's to close."""
 
     held: Held
     fd: int
 
 
-def look(top: bytes, init: int) -> list[Source]:
-    """All that the processes below ``init`` have open in ``top``, a real path.
+@dataclass(slots=True)
+class Opened:
+    """What a task has open of its own."""
 
-    Raises OSError; TaskError when there are too many.
+    #: By their names relative to the working directory.
+    sources: dict[bytes, Source] = field(default_factory=dict)
+    #: All that it may write to; those that are elsewhere by their paths.
+    writes: dict[bytes, None] = field(default_factory=dict)
+
+    def close(self) -> None:
+        for one in self.sources.values():
+            os.close(one.fd)
+        self.sources.clear()
+
+
+def look(top: bytes, root: int, *ours: str) -> Opened:
+    """Of ``root`` and all processes below it, which stand still.
+
+    ``top``: the working directory, a real path; or nothing, when what is below it stays where it
+    is.  ``ours``: its log, and what else is none of its own.  Raises OSError; TaskError when
+    there is too much.
     """
-    found: dict[bytes, Source] = {}
+    found, above = Opened(), top.rstrip(b"/") + b"/" if top else b""
     try:
-        for name, fd, writes in _opened(top.rstrip(b"/") + b"/", init):
-            known = found.get(name)
-            if known is None:
-                found[name] = Source(_held(name, len(found), os.fstat(fd), writes), fd)
-            else:
-                os.close(fd)
-                known.held = replace(known.held, written=known.held.written or writes)
-            if len(found) > CARRIED:
-                raise TaskError("too-many", f"it has over {CARRIED} files open")
+        known = [(each.st_dev, each.st_ino) for each in map(os.stat, ours)]
+        for path, shown, writes in _regular(root):
+            there = os.stat(shown or path)
+            if (there.st_dev, there.st_ino) in known:
+                continue
+            is_below = bool(above) and path.startswith(above)
+            name = path.removeprefix(above) if is_below else path
+            if writes:
+                found.writes[name] = None
+            if is_below:
+                _take(found, top, name, shown, writes)
     except BaseException:
-        close(found.values())
+        found.close()
         raise
-    return list(found.values())
+    return found
 
 
-def close(sources: Iterable[Source]) -> None:
-    for one in sources:
-        os.close(one.fd)
+def _take(found: Opened, top: bytes, name: bytes, shown: bytes, writes: bool) -> None:
+    known = found.sources.get(name)
+    if known is not None:
+        known.held = replace(known.held, written=known.held.written or writes)
+        return
+    number = len(found.sources)
+    if number == CARRIED:
+        raise TaskError("too-many", f"it has over {CARRIED} files open")
+    fd = os.open(shown, os.O_RDONLY | os.O_CLOEXEC) if shown else _beneath(top, name)
+    there = os.fstat(fd)
+    found.sources[name] = Source(Held(
+        name, f"file-{number}", there.st_size, stat.S_IMODE(there.st_mode), there.st_uid,
+        there.st_gid, there.st_mtime_ns, writes,
+    ), fd)
 
 
-def _held(name: bytes, number: int, found: os.stat_result, writes: bool) -> Held:
-    return Held(
-        name, f"file-{number}", found.st_size, stat.S_IMODE(found.st_mode), found.st_uid,
-        found.st_gid, found.st_mtime_ns, writes,
-    )
-
-
-def _opened(top: bytes, init: int) -> Iterator[tuple[bytes, int, bool]]:
-    """Name, descriptor, and whether it may be written, of each descriptor of each process; then of
-    each file that is only mapped still."""
-    for pid in criu.tree(init):
-        with suppress(OSError):
+def _regular(root: int) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Path, descriptor as proc(5) shows it, and whether it may be written, of each regular file
+    that still has its name; CRIU saves those that have none.  Of one that is only mapped there is
+    no descriptor."""
+    for pid in criu.tree(root):
+        with suppress(FileNotFoundError, ProcessLookupError):
             for number in os.listdir(f"/proc/{pid}/fd"):
-                path = os.fsencode(f"/proc/{pid}/fd/{number}")
-                link = os.readlink(path)
-                if link.startswith(top) and _is_named(path, link):
-                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                    yield link.removeprefix(top), fd, traits.may_write(pid, number)
-        for link in traits.written_by_mapping(pid):
-            if link.startswith(top) and not link.endswith(b" (deleted)"):
-                yield link.removeprefix(top), _beneath(top, link.removeprefix(top)), True
+                shown = os.fsencode(f"/proc/{pid}/fd/{number}")
+                path = os.readlink(shown)
+                if path.startswith(b"/") and _is_named(shown, path):
+                    yield path, shown, traits.may_write(pid, number)
+        for path in traits.written_by_mapping(pid):
+            with suppress(FileNotFoundError):
+                if stat.S_ISREG(os.lstat(path).st_mode):
+                    yield path, b"", True
 
 
-def _is_named(path: bytes, link: bytes) -> bool:
-    """A regular file that still has its name; CRIU saves one that has none by itself."""
-    there = os.stat(path)
+def _is_named(shown: bytes, path: bytes) -> bool:
+    there = os.stat(shown)
     if not stat.S_ISREG(there.st_mode):
         return False
-    with suppress(OSError):
-        named = os.lstat(link)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        named = os.lstat(path)
         return (named.st_dev, named.st_ino) == (there.st_dev, there.st_ino)
     return False
 

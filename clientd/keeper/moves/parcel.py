@@ -29,6 +29,8 @@ UNPACK = 'exec tar -xf - --no-same-owner --no-same-permissions -C "$1" <&3'
 LITTLE = 4 << 20
 #: What travels beside CRIU's own images.
 NOTES = "godwit.json"
+#: What the object of a Python task is called in a snapshot that has files, too: it goes first.
+OBJECT = "pages-0.img"
 #: Files in one parcel at most; some processes have a dozen images, and few have hundreds.
 MOST = 100_000
 #: The shell's ``*`` gives no others, and CRIU calls none otherwise.
@@ -133,6 +135,12 @@ def close(fd: int, head: Head) -> int:
     """Ends a parcel, open for appending; its size.  Raises OSError."""
     os.write(fd, TRAILER.pack(MAGIC, head.size, head.name.encode()))
     return os.fstat(fd).st_size
+
+
+def is_one(fd: int) -> bool:
+    """It ends as a parcel does; nothing else of it was looked at.  Raises OSError."""
+    data = os.pread(fd, TRAILER.size, max(0, os.fstat(fd).st_size - TRAILER.size))
+    return len(data) == TRAILER.size and data.startswith(MAGIC)
 
 
 @dataclass(frozen=True, slots=True)

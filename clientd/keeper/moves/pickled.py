@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from clientd.keeper import processes
 from clientd.keeper.births import Births
 from clientd.keeper.moves import actions as do
+from clientd.keeper.moves import openfiles
+from clientd.keeper.moves.aside import LIMIT_S, Aside
+from clientd.keeper.moves.parcel import OBJECT, Notes
+from clientd.keeper.moves.places import Places
 from clientd.keeper.moves.ways import Hear, Images
 from clientd.keeper.records import Moved
+from clientd.keeper.register import code_of
 from clientd.keeper.runners import Born, Gone, Told, Unborn
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Root, Watch, usage
+from godwit.errors import TaskError
 from godwit.task import control
 
 #: Seconds that a thawed copy has for its first step before the move is told of without it.
@@ -43,8 +49,9 @@ class Pickled:
         self._guests: dict[str, Guest] = {}
         #: task -> when it was told to freeze, CLOCK_MONOTONIC.
         self._freezing: dict[str, float] = {}
-        #: move -> files that its task has open for writing, as it names them.
-        self._writes: dict[str, tuple[bytes, ...]] = {}
+        self._aside = Aside(tools.errands, births.kept)
+        self._places = Places(os.path.dirname(births.agent))
+        self._errands = tools.errands
         #: task -> the Thawed of a copy whose first step has not been heard of.
         self._thawed: dict[str, control.Thawed] = {}
 
@@ -114,13 +121,52 @@ class Pickled:
         self._runners.drop(task)
 
     def keep(self, action: do.Keep, still_ms: float) -> None:
-        writes = self._writes.pop(action.move, ())
-        self._births.kept.take(action.move, action.image, still_ms, writes)
-        self.drop(action.move)
-        self._images.drop(action.move)
+        """With its files it is as the images of processes are, of which it is the largest."""
+        move = action.move
+
+        def packed() -> None:
+            self.drop(move)
+            self._images.drop(move)
+
+        if not self._aside.files(move):
+            writes = self._aside.writes(move)
+            self._births.kept.take(move, self._images.path(move), still_ms, writes)
+            packed()
+            return
+        try:
+            os.rename(self._images.path(move), os.path.join(self._aside.folder(move), OBJECT))
+        except OSError as err:
+            self._births.kept.fail(move, code_of(err), f"its snapshot: {err.strerror}")
+            packed()
+            return
+        self._aside.pack(move, still_ms, packed)
+
+    def _set_aside(self, task: str, move: str) -> None:
+        """What is kept of it is its object and its files: see clientd.keeper.moves.aside."""
+        known, root = self._register.tasks[task], self._watch.roots.get(task)
+        if root is None:
+            return  # it has ended, and that is told
+
+        def copied(err: OSError | TaskError | None) -> None:
+            if err is None:
+                self._hear(do.Apart(move, self._register.ledger.moves[move].at))
+            else:
+                self._hear(do.Failed(move, "files", f"its files: {err}"))
+
+        try:
+            top = self._births.own_folder(known.spec)
+            opened = openfiles.look(top, root.pid, known.log, self._images.path(move))
+            folder = self._places.make(move, "held")
+            Notes(known.log, "").write(folder)
+            self._aside.begin(move, folder, opened, copied)
+        except (OSError, TaskError) as err:
+            copied(err)
 
     def drop(self, move: str) -> None:
-        self._writes.pop(move, None)
+        if not self._aside.drop(move):
+            return
+        for path in self._places.of(move):
+            self._errands.run(("/bin/rm", "-rf", path), lambda _: None, LIMIT_S)
 
     # ---- what runners say ------------------------------------------------------------------
 
@@ -137,10 +183,11 @@ class Pickled:
                 begun = self._freezing.pop(task, at)
                 log_size = os.stat(self._register.tasks[task].log).st_size
                 phases = {"freeze": max(0.0, (at - begun) * 1e3), "snapshot": ms}
-                self._writes[move] = written(files)
                 self._hear(do.StoodStill(
                     move, size, log_size, at, wall, phases, travelling(files)
                 ))
+            case control.Synced(move) if self._register.ledger.moves[move].kept:
+                self._set_aside(task, move)
             case control.Synced(move, ms):
                 self._hear(do.Synced(move, {"sync": ms}))
             case control.Thawed():
@@ -184,12 +231,6 @@ class Pickled:
                 del self._guests[task]
                 self._containment.discard(task)
                 self._hear(do.Gone(guest.move))
-
-
-def written(files: Iterable[control.OpenFile]) -> tuple[bytes, ...]:
-    """Those that it may write to."""
-    may = (file for file in files if file.mode.replace("b", "").replace("t", "") != "r")
-    return tuple(dict.fromkeys(os.fsencode(file.path) for file in may))
 
 
 def travelling(files: Iterable[control.OpenFile]) -> tuple[bytes, ...]:

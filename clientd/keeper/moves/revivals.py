@@ -12,25 +12,21 @@ from collections import deque
 from contextlib import suppress
 from functools import partial
 
-from clientd.keeper import putback
 from clientd.keeper.births import Births
 from clientd.keeper.criu import Criu
-from clientd.keeper.errands import Outcome
 from clientd.keeper.moves import actions as do
-from clientd.keeper.moves.imaged import Imaged, Then, last, told
-from clientd.keeper.moves.parcel import Notes
+from clientd.keeper.moves.imaged import Imaged, told
 from clientd.keeper.moves.places import Places
+from clientd.keeper.moves.restoring import Then
 from clientd.keeper.moves.table import Part
 from clientd.keeper.moves.ways import Images
 from clientd.keeper.records import Moved, Started
 from clientd.keeper.register import code_of
-from clientd.keeper.scouts import environment
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Watch
 from godwit import failpoint
 from godwit.errors import TaskError
 from godwit.task.lifecycle import Status
-from godwit.task.packets import in_memory
 from godwit.task.record import Spec, Task
 
 #: Starts at the same time: each has an image unpacked, and all of its memory read.
@@ -62,12 +58,11 @@ class Revivals:
     def __init__(self, tools: Tools, watch: Watch, births: Births):
         self._register = tools.register
         self._containment = tools.containment
-        self._errands = tools.errands
         self._gate = tools.gate
         self._boot = tools.boot
         self._watch = watch
         self._births = births
-        self._places = Places(os.path.dirname(births.agent), "starts")
+        self._places = births.starts
         self._imaged = Imaged(
             tools, watch, births, Unpacked(self._places), self._heard, self._places, self._put_back
         )
@@ -135,33 +130,7 @@ class Revivals:
             self._fail(task, *told(err))
 
     def _put_back(self, task: str, folder: str, then: Then) -> None:
-        """The files of the snapshot, whose copies are in ``folder``."""
-        try:
-            held = Notes.read(folder).held
-        except (OSError, TaskError) as err:
-            then(err)
-            return
-        if not held:
-            then(None)
-            return
-
-        def done(outcome: Outcome) -> None:
-            failpoint.hit("putback.after")
-            then(None if outcome.fine else TaskError("files", last(outcome)))
-
-        failpoint.hit("putback.before")
-        spec = self._under_way[task]
-        question = in_memory(putback.encode(putback.Question(
-            task, spec.user, self._births.files, spec.cwd, folder, held
-        )))
-        os.lseek(question, 0, os.SEEK_SET)
-        try:
-            self._errands.run(
-                putback.COMMAND, done, putback.LIMIT_S, {putback.QUESTION: question},
-                environment(),
-            )
-        finally:
-            os.close(question)
+        self._births.restoring.begin(self._under_way[task], folder, then)
 
     def _heard(self, event: do.Event) -> None:
         match event:
@@ -237,13 +206,17 @@ class Revivals:
         left of starts is removed."""
         for name in self._places.all():
             known = self._register.tasks.get(name)
-            if known is not None and known.status is Status.RUNNING and name in self._watch.roots:
+            runs = known is not None and known.status is Status.RUNNING
+            if runs and name in self._watch.roots and self._is_of_processes(name):
                 self._thaw(name)
             else:
                 # Its name is free for who begins it anew.
                 folder = self._places.folder(name)
                 os.rename(folder, folder + _OLD)
                 self._imaged.drop(name + _OLD)
+
+    def _is_of_processes(self, task: str) -> bool:
+        return self._register.tasks[task].spec.kind != "python"
 
 
 def _record(task: str) -> Moved:
