@@ -18,10 +18,10 @@ def checkpoint(context: Context, given: Given) -> int:
     Usage: checkpoint [options] TASK
 
     The task stands still while its state is written; its node keeps it, compressed, as long as it
-    has the task, until N later ones are there.  Of a Python task that is its object.  Any other
-    task is saved as it is, with all of its processes, its memory, and the files that it has open
-    below its working directory: as for a move, by CRIU, and what cannot move cannot be kept
-    either (`why TASK` tells).  A task that cannot be kept goes on.
+    has the task, until N later ones are there.  The state is a Python task's object; of any other
+    task all of its processes and their memory, saved as for a move: what keeps a task from moving
+    (`why TASK` tells) keeps it from this, too.  The files that it has open below its working
+    directory are part of it.  A task that cannot be kept goes on.
 
     Options:
       --keep N     How many of the task's snapshots are kept, 1 to 100  [default: 3]
@@ -66,10 +66,9 @@ def restart(context: Context, given: Given) -> int:
     log, and is written again.  It must have ended, or be lost for certain: one that a move still
     holds, or whose node cannot be reached, may be running.
 
-    What a Python task had open must still be there, as long as it was.  Any other task finds the
-    files that it had open below its working directory as they were in the snapshot; what is there
-    by then is kept beside them, as NAME.before-ID.  If another process has one of them open for
-    writing, nothing is started.  Its other files must be there as they were.
+    It finds the files that it had open below its working directory as they were in the snapshot;
+    what is there by then is kept beside them, as NAME.before-ID.  If another process has one of
+    them open for writing, nothing is started.  What it had open elsewhere must be as it was.
 
     Options:
       --from SNAPSHOT  Another snapshot than the last.
