@@ -167,7 +167,8 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class StartShip:
-    """Call ``address`` and stream a move's log there; answered by CaughtUp or ShipFailed.
+    """Call ``address`` and stream a move's log there; answered by CaughtUp, then Shipped; or by
+    ShipFailed.  An empty ``log``: there is none.
 
     Files of the working directory that the process ``pid`` has open are streamed too, and
     ``files``, unless there is no ``owner``: those that ShipImage names are spared the time then.
@@ -200,7 +201,8 @@ class ShipImage:
 @dataclass(frozen=True, slots=True)
 class AwaitShip:
     """Wait for a ship and write what it brings into these files; answered by ShipAwaited, then
-    Landed or ShipFailed.  Without an ``owner`` no further files are taken."""
+    Landed or ShipFailed.  Without an ``owner`` no further files are taken, and no log if ``log`` is
+    empty."""
 
     move: str
     ticket: str
@@ -210,6 +212,8 @@ class AwaitShip:
     owner: Owner | None = None
     #: Wait for the other node's pager, too.
     lazy: bool = False
+    #: Of the image, bytes; None: as many as the other end says.
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

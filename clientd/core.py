@@ -30,6 +30,8 @@ from clientd import events as on
 from clientd.keeper import orders
 from clientd.keeper.news import batches
 from clientd.moves import Moves, Step
+from clientd.parcels import Parcels
+from clientd.parcels import Step as ParcelStep
 from godwit.names import split_address
 from godwit.task.lifecycle import Status
 from godwit.task.record import Spec, Task, Usage
@@ -54,6 +56,7 @@ TAKEN = "taken"
 _NUMBERED = (
     wire.Signal, wire.Pause, wire.Forget, wire.Measure, wire.Erase, wire.Transfer, wire.Dismiss,
     wire.Upgrade, wire.Describe, wire.Survey, wire.Checkpoint, wire.ListSnapshots,
+    wire.Lodge, wire.Give, wire.Unlodge,
 )
 
 
@@ -153,6 +156,9 @@ class Agent:
     #: master would take them for lost.
     starting: dict[str, Spec] = field(default_factory=dict)
     moves: Moves = field(default_factory=Moves)
+    parcels: Parcels = field(default_factory=Parcels)
+    #: Tasks of other nodes of which snapshots are here.
+    lodging: tuple[str, ...] | None = None
     #: task id -> the signal that its shadow caught, till the master has done with it.
     caught: dict[str, wire.Caught] = field(default_factory=dict)
     #: task id -> the log here of a task that is elsewhere.
@@ -226,6 +232,13 @@ class Agent:
                 yield do.Say("warning", f"the log of {task} at home cannot be written: {text}")
             case on.WorkEnded(order, code, text):
                 yield from self._answer(order, wire.Done(order, code, text))
+            case (
+                on.ShipAwaited() | on.ShipProgressed() | on.CaughtUp() | on.Landed() | on.Shipped()
+                | on.ShipFailed()
+            ) if event.move in self.parcels.under_way:
+                yield from self._passing(self.parcels.happened(event))
+            case on.Shipped():
+                pass  # a move's source hears it from the master
             case on.ShipAwaited() | on.ShipProgressed() | on.CaughtUp() | on.Landed():
                 yield from self._moving(self.moves.happened(event))
             case on.LogSynced(move, trouble):
@@ -268,9 +281,16 @@ class Agent:
                 self.moves.forgotten(tasks)
                 yield from self._to_master(wire.Forgotten(tasks))
             case orders.Acted(order, code, text):
+                self.parcels.answered(order)
                 yield from self._answer(order, wire.Done(order, code, text))
             case orders.Snapshots(order, found):
+                self.parcels.answered(order)
                 yield from self._answer(order, wire.Snapshots(order, found))
+            case orders.Berth() | orders.Packed():
+                yield from self._passing(self.parcels.told(word))
+            case orders.Lodging(tasks):
+                self.lodging = tasks
+                yield from self._to_master(wire.Lodging(tasks))
             case orders.Described(order, traits):
                 yield from self._answer(order, wire.Described(order, traits))
             case orders.Surveyed(order, place):
@@ -396,6 +416,7 @@ class Agent:
         self.beat_at = float("inf")
         self.asked.clear()
         self.measuring.clear()
+        self.parcels.apart()
         self.suitor = ""
         if was_joined:
             self.orphan_since = now
@@ -467,6 +488,8 @@ class Agent:
         yield from self._moving(iter(tuple(self.moves.standings.values())))
         for caught in tuple(self.caught.values()):
             yield from self._to_master(caught)
+        if self.lodging is not None:
+            yield from self._to_master(wire.Lodging(self.lodging))
 
     def _to_master(self, message: wire.Message) -> Iterator[do.Action]:
         """Sends on the control link, if we are joined; the next Report makes up for it if not."""
@@ -481,6 +504,17 @@ class Agent:
             elif self.control.relation is Relation.JOINED:
                 yield from self._to_master(step)
                 self.moves.sent(step)
+
+    def _passing(self, steps: Iterator[ParcelStep]) -> Iterator[do.Action]:
+        """Steps of parcels as actions."""
+        for step in steps:
+            if isinstance(step, wire.Listening):
+                if step.order in self.asked:
+                    yield from self._to_master(step)
+            elif isinstance(step, wire.Done):
+                yield from self._answer(step.order, step)
+            else:
+                yield step
 
     def _answer(self, order: int, message: wire.Message) -> Iterator[do.Action]:
         """Answers an order, once, on the connection on which it came."""
@@ -545,6 +579,7 @@ class Agent:
             case wire.Transfer():
                 yield do.StartTransfer(message, self.facts.master if self.facts else "")
             case wire.Abandon(order):
+                yield from self._passing(self.parcels.abandoned(order))
                 yield do.DropTransfer(order)
             case wire.Follow(stream):
                 self._unfollow(stream)
@@ -570,6 +605,10 @@ class Agent:
                 yield do.Tell(orders.Checkpoint(order, task, snapshot, keep))
             case wire.ListSnapshots(order, task):
                 yield do.Tell(orders.ListSnapshots(order, task))
+            case wire.Lodge() | wire.Give():
+                yield from self._passing(self.parcels.asked(message))
+            case wire.Unlodge(order, tasks, snapshots):
+                yield do.Tell(orders.Unlodge(order, tasks, snapshots))
             case wire.Upgrade(order):
                 yield do.Say("info", "the master wants a new agent here: starting anew")
                 yield from self._answer(order, wire.Done(order))

@@ -176,6 +176,13 @@ class Landed:
 
 
 @dataclass(frozen=True, slots=True)
+class Shipped:
+    """The other end has all that this one had to send."""
+
+    move: str
+
+
+@dataclass(frozen=True, slots=True)
 class LogSynced:
     """The log that came with a move is on the disk; or why it could not be put there."""
 
@@ -200,6 +207,6 @@ class Tick:
 Event = (
     KeeperTold | RequestMade | LinkOpened | LinkAccepted | DialFailed | LinkClosed | Received
     | LoadTaken | UsageTaken | FollowEnded | WorkProgressed | Copied | PortOpened | WorkEnded
-    | ShipAwaited | ShipProgressed | CaughtUp | Landed | LogSynced | ShipFailed | HomeLogAt
-    | HomeLogFailed | Tick
+    | ShipAwaited | ShipProgressed | CaughtUp | Landed | Shipped | LogSynced | ShipFailed
+    | HomeLogAt | HomeLogFailed | Tick
 )

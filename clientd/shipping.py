@@ -7,6 +7,7 @@ stands still is to pass its bytes on (godwit.ship).
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import socket
 import ssl
@@ -49,7 +50,7 @@ PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 PAGES = ".pages"
 
 #: What a thread has to say at its end, if anything.
-End = on.ShipFailed | None
+End = on.ShipFailed | on.Shipped | None
 
 
 @dataclass(slots=True)
@@ -207,16 +208,16 @@ class Shipping:
 
     # ---- in threads ------------------------------------------------------------------------
 
-    def _run(self, work: _Work, run: Callable[[], None]) -> None:
+    def _run(self, work: _Work, run: Callable[[], End]) -> None:
         work.thread = threading.Thread(
             target=self._guard, args=(work, run), name=f"ship {work.move}", daemon=True
         )
         work.thread.start()
 
-    def _guard(self, work: _Work, run: Callable[[], None]) -> None:
+    def _guard(self, work: _Work, run: Callable[[], End]) -> None:
         end: End = None
         try:
-            run()
+            end = run()
         except TransferError as err:
             end = on.ShipFailed(work.move, err.code, str(err))
         finally:
@@ -232,11 +233,11 @@ class Shipping:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(call)
 
-    def _send(self, work: _Work, start: do.StartShip) -> None:
-        with _opened(start.log, os.O_RDONLY) as log:
+    def _send(self, work: _Work, start: do.StartShip) -> End:
+        with _opened_log(start.log, os.O_RDONLY) as log:
             work.link = self._dial(work, start)
             if work.dropped.is_set():
-                return
+                return None
             if start.lazy:
                 self._begin_pages(work, start)
             luggage = Luggage(self._files, start.owner) if start.owner else None
@@ -252,17 +253,18 @@ class Shipping:
                     gone = sending.finish(image, rest.log_size, rest.size, rest.files)
                 if luggage:
                     luggage.leave(gone)
+        return on.Shipped(work.move)
 
-    def _receive(self, work: _Work, awaited: do.AwaitShip) -> None:
+    def _receive(self, work: _Work, awaited: do.AwaitShip) -> End:
         assert work.link is not None
         _set_stall(work.link)
         luggage = Luggage(self._files, awaited.owner) if awaited.owner else None
         with (
-            _opened(awaited.log, os.O_WRONLY) as log,
+            _opened_log(awaited.log, os.O_WRONLY) as log,
             _opened(awaited.image, os.O_WRONLY) as image,
             contextlib.closing(luggage) if luggage else contextlib.nullcontext(),
         ):
-            receiving = ship.Receiving(work.link, log, image, luggage)
+            receiving = ship.Receiving(work.link, log, image, luggage, awaited.size)
             with _telling(receiving.fail):
                 done = receiving.run()
         landed = on.Landed(work.move, done.size, done.wire_ms)
@@ -270,6 +272,7 @@ class Shipping:
         # What is here is here, whether or not the source hears of it.
         with contextlib.suppress(TransferError):
             receiving.finish()
+        return None
 
     def _sync(self, wanted: do.SyncLog) -> None:
         trouble = ""
@@ -356,6 +359,21 @@ def _opened(path: str, flags: int) -> Iterator[int]:
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise TransferError("not-a-file", f"{path}: is no regular file")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _opened_log(path: str, flags: int) -> Iterator[int]:
+    """As ``_opened``; no path is a log that is empty, and stays so."""
+    if path:
+        with _opened(path, flags) as fd:
+            yield fd
+        return
+    fd = os.memfd_create("no log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
         yield fd
     finally:
         os.close(fd)

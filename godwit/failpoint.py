@@ -63,6 +63,10 @@ NAMES = {
     "copy.send": "bytes of a copy are about to be sent",
     "copy.land.before": "files of a copy are complete, none has its name",
     "copy.land.after": "they are durable and have their names",
+    "parcel.made": "there is a file for a snapshot to come or to go, the agent does not know",
+    "parcel.lent": "a snapshot is open to the agent, which does not know",
+    "lodge.before": "a snapshot of another node's task is here, nothing of it is kept",
+    "lodge.after": "it is kept, nobody has been told",
     "copy.finish": "all of a copy has landed, the sender does not know",
 }
 

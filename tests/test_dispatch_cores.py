@@ -31,6 +31,9 @@ ORDERS: list[orders.Order] = [
     orders.Landed("m", 1), orders.Cut("m", "c", "t"),
     orders.Verdict("m", "t1234567", 1, "abort"), orders.Describe(1, "t1234567"),
     orders.Checkpoint(1, "t1234567", "s1234567", 3), orders.ListSnapshots(1, "t1234567"),
+    orders.Lodge(1, Snapshot("s1234567", Spec("t1234567", (b"P",)), 0.0, 1, 1), 3),
+    orders.Stow(1, "p"), orders.Give(1, "t1234567", "s1234567"), orders.DropParcel("p"),
+    orders.Unlodge(1, ("t1234567",)),
     orders.Survey(1, Spec("t1234567", (b"P",)), (b"/x",)), orders.Guests(()), orders.Took("t", 1),
 ]
 WORDS: list[orders.Word] = [
@@ -41,6 +44,8 @@ WORDS: list[orders.Word] = [
     orders.Shipping("m", "l", "i", 1, 1), orders.Described(1, Traits("x86_64")),
     orders.Snapshots(1, (Snapshot("s1234567", Spec("t1234567", (b"P",)), 0.0, 1),)),
     orders.Surveyed(1, Place("n", "x86_64")), orders.Caught("t", 1, 15), orders.HomeLog("t", "/l"),
+    orders.Berth(1, "s1234567", "p", "/p", 1), orders.Packed(1, "s1234567", "p", "/p", 1),
+    orders.Lodging(("t1234567",)),
 ]
 #: A node's first word is the one thing that leads anywhere.
 NOT_A_HELLO = [message for message, _ in TABLE if not isinstance(message, wire.Hello)]
@@ -204,7 +209,7 @@ def test_a_masters_message_is_an_order_only_where_the_two_say_the_same() -> None
     # Tags they share; the agent makes each order anew from what it has read.
     assert passed <= {
         "Signal", "Pause", "Forget", "Measure", "Reserve", "Freeze", "Verdict", "Describe",
-        "Survey", "Guests", "Took", "Checkpoint", "ListSnapshots",
+        "Survey", "Guests", "Took", "Checkpoint", "ListSnapshots", "Lodge", "Give", "Unlodge",
     }
 
 

@@ -97,6 +97,15 @@ EXAMPLES: list[tuple[m.Message, dict[str, object]]] = [
      {"is": "Snapshots", "order": 4, "found": [
          {"id": "s", "spec": {"task": "a", "argv": [b"P"]}, "at": 2.5, "size": 100,
           "packed": 50}]}),
+    (m.Lodging(("a",)), {"is": "Lodging", "tasks": ["a"]}),
+    (m.Lodge(4, Snapshot("s", Spec("a", (b"P",)), 2.5, 100, 50), 3, "k", ("leaf",)),
+     {"is": "Lodge", "order": 4, "snapshot": {
+         "id": "s", "spec": {"task": "a", "argv": [b"P"]}, "at": 2.5, "size": 100,
+         "packed": 50}, "keep": 3, "ticket": "k", "leaves": ["leaf"]}),
+    (m.Give(4, "a", "s", "h:5", "k", ("leaf",)),
+     {"is": "Give", "order": 4, "task": "a", "snapshot": "s", "address": "h:5", "ticket": "k",
+      "leaves": ["leaf"]}),
+    (m.Unlodge(4, ("a",)), {"is": "Unlodge", "order": 4, "tasks": ["a"]}),
     (m.Survey(4, Spec("a", (b"P",)), (b"/\xff",)),
      {"is": "Survey", "order": 4, "spec": {"task": "a", "argv": [b"P"]}, "paths": [b"/\xff"]}),
     (m.Surveyed(4, Place("n1", "x86_64", files={b"/x": Seen(5)}, objection=("policy", "no"))),

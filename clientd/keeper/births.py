@@ -13,9 +13,11 @@ from functools import partial
 
 from clientd.keeper import processes
 from clientd.keeper.kept import Kept
+from clientd.keeper.lodged import Lodged
 from clientd.keeper.moves.objects import Objects
 from clientd.keeper.moves.places import Places
 from clientd.keeper.moves.restoring import Restoring
+from clientd.keeper.parcels import Parcels
 from clientd.keeper.processes import Process
 from clientd.keeper.records import Started, Stepped, told_by
 from clientd.keeper.runners import Born, Gone, Plan, Runners, Told, Unborn
@@ -71,6 +73,11 @@ class Births:
         self.starts = Places(state, "starts")
         self.restoring = Restoring(tools.errands, tools.spawner.place.files)
         self._objects = Objects(tools.errands, self.starts, self.restoring)
+        #: And those that it keeps for others.
+        self.lodged = Lodged(
+            tools.register, tools.errands, os.path.join(state, "lodged"), Parcels(self.agent),
+            tools.gate,
+        )
         self._launches: dict[str, _Launch] = {}
         self._guests: dict[str, tuple[Spec, bytes]] = {}
         self.runners = Runners(
@@ -81,12 +88,16 @@ class Births:
     def log_path(self, task: str) -> str:
         return self._spawner.log_path(task)
 
+    def keeping(self, snapshot: str) -> Kept:
+        """Who has that snapshot, if anybody has."""
+        return self.lodged if self.kept.found(snapshot) is None else self.kept
+
     # ---- launches ------------------------------------------------------------------------------
 
     def launch(self, spec: Spec) -> None:
         """Has the task's runner born and told to begin.  Raises TaskError: nothing came of it."""
         if spec.snapshot:
-            self.kept.check(spec)
+            self.keeping(spec.snapshot).check(spec)
         source = self.sources.open(spec.digest) if spec.digest and not spec.snapshot else -1
         try:
             self._launches[spec.task] = _Launch(spec)
@@ -137,7 +148,7 @@ class Births:
 
     def _unpack(self, spec: Spec) -> None:
         """Raises TaskError."""
-        self.kept.unpack(spec.snapshot, partial(self._unpacked, spec))
+        self.keeping(spec.snapshot).unpack(spec.snapshot, partial(self._unpacked, spec))
 
     def _unpacked(self, spec: Spec, image: int, complaint: str) -> None:
         if spec.task not in self._launches:

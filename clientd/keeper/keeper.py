@@ -16,6 +16,7 @@ from clientd.keeper import orders
 from clientd.keeper.agents import Agent
 from clientd.keeper.birth import Born
 from clientd.keeper.criu import Criu
+from clientd.keeper.lodged import choose
 from clientd.keeper.moves.actions import AgentLost, Ordered
 from clientd.keeper.news import batches
 from clientd.keeper.probing import Found, without_lazy
@@ -71,7 +72,7 @@ class Keeper:
         self._told_running = -1
         self.agent = Agent(
             self._loop, self._log, tools.others, self._first_words, self._obey,
-            lambda: tasks.mover.handle(AgentLost()), tools.gate.agent,
+            self._agent_lost, tools.gate.agent,
         )
         self._loop.watch(born.wakeup, self._on_signals)
 
@@ -94,6 +95,10 @@ class Keeper:
             if words:
                 failpoint.hit("news.after")
 
+    def _agent_lost(self) -> None:
+        self._tasks.mover.handle(AgentLost())
+        self._tasks.births.lodged.agent_lost()
+
     def _tell_supervisor(self) -> None:
         if not self._born.notify or not self._at_work:
             return
@@ -113,6 +118,7 @@ class Keeper:
         yield orders.Known(())
         yield from list(self._tasks.mover.standings())
         yield from list(self._tasks.shadows.first_words())
+        yield orders.Lodging(self._tasks.births.lodged.tasks)
 
     def looked_for_criu(self, found: Found) -> None:
         """What came of it; the agent hears of it, now or with the rest."""
@@ -160,6 +166,10 @@ class Keeper:
                 self._scout(order)
             case orders.Checkpoint() | orders.ListSnapshots():
                 self._snapshot(order)
+            case orders.Lodge() | orders.Stow() | orders.Give() | orders.Unlodge():
+                self._lodge(order)
+            case orders.DropParcel(parcel):
+                self._tasks.births.lodged.drop_parcel(parcel)
             case orders.Measure():
                 self._tell(orders.Measured(usage(resource.getrusage(resource.RUSAGE_CHILDREN))))
             case (
@@ -183,12 +193,31 @@ class Keeper:
                 kept.sweep()
                 self._tasks.mover.checkpoint(order)
             else:
-                found = tuple(one for one in kept.listed() if one.spec.task == order.task)
-                self._tell(orders.Snapshots(order.order, found))
-        except TaskError as err:
-            self._tell(orders.Acted(order.order, err.code, str(err)))
-        except OSError as err:
-            self._tell(orders.Acted(order.order, "files", f"{err.filename}: {err.strerror}"))
+                all_ = [*self._tasks.births.lodged.listed(), *kept.listed()]
+                self._tell(orders.Snapshots(order.order, choose(all_, order.task)))
+        except (TaskError, OSError) as err:
+            self._refuse(order.order, err)
+
+    def _lodge(self, order: orders.Lodge | orders.Stow | orders.Give | orders.Unlodge) -> None:
+        lodged = self._tasks.births.lodged
+        try:
+            match order:
+                case orders.Lodge():
+                    lodged.admit(order)
+                case orders.Stow():
+                    lodged.stow(order)
+                case orders.Give():
+                    lodged.hand_out(order, self._tasks.births.keeping(order.snapshot))
+                case orders.Unlodge():
+                    lodged.unlodge(order)
+        except (TaskError, OSError) as err:
+            self._refuse(order.order, err)
+
+    def _refuse(self, order: int, err: TaskError | OSError) -> None:
+        if isinstance(err, TaskError):
+            self._tell(orders.Acted(order, err.code, str(err)))
+        else:
+            self._tell(orders.Acted(order, "files", f"{err.filename}: {err.strerror}"))
 
     def _scout(self, order: orders.Describe | orders.Survey) -> None:
         try:

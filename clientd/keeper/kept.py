@@ -164,6 +164,14 @@ class Kept:
             return None
         return replace(about, packed=packed)
 
+    def found(self, snapshot: str) -> Snapshot | None:
+        """That one, if it is here."""
+        return self._read(snapshot) if is_task_id(snapshot) else None
+
+    def packed_path(self, snapshot: str) -> str:
+        """The file that it is in."""
+        return self._path(snapshot, "gz")
+
     def sweep(self) -> None:
         """Drops what is no snapshot of a task that is here."""
         here = self.listed()

@@ -115,6 +115,44 @@ class ListSnapshots(Order, frozen=True, tag="ListSnapshots"):
     task: str
 
 
+class Lodge(Order, frozen=True, tag="Lodge"):
+    """Make room for a snapshot of another node's task, and keep ``keep`` of that task's in all.
+    Answered by Berth, or Acted."""
+
+    order: int
+    snapshot: Snapshot
+    keep: int
+
+
+class Stow(Order, frozen=True, tag="Stow"):
+    """All of it is in the file that Berth named.  Answered by Snapshots, or Acted."""
+
+    order: int
+    parcel: str
+
+
+class Give(Order, frozen=True, tag="Give"):
+    """A snapshot that is here is to be sent.  Answered by Packed, or Acted."""
+
+    order: int
+    task: str
+    snapshot: str
+
+
+class DropParcel(Order, frozen=True, tag="DropParcel"):
+    """The file that Berth or Packed named is not needed any more."""
+
+    parcel: str
+
+
+class Unlodge(Order, frozen=True, tag="Unlodge"):
+    """Drop what is lodged of these tasks, and these snapshots.  Answered by Acted."""
+
+    order: int
+    tasks: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] = ()
+
+
 class Landed(Order, frozen=True, tag="Landed"):
     """Snapshot and log of a move are here, whole, where Landing said."""
 
@@ -275,6 +313,33 @@ class Snapshots(Word, frozen=True, tag="Snapshots"):
     found: tuple[Snapshot, ...]
 
 
+class Berth(Word, frozen=True, tag="Berth"):
+    """There is room for a snapshot: its ``size`` bytes are to be written into this file, which
+    exists, belongs to the agent's user and is empty."""
+
+    order: int
+    snapshot: str
+    parcel: str
+    path: str
+    size: int
+
+
+class Packed(Word, frozen=True, tag="Packed"):
+    """A snapshot's ``size`` bytes are in this file, which the agent's user can read."""
+
+    order: int
+    snapshot: str
+    parcel: str
+    path: str
+    size: int
+
+
+class Lodging(Word, frozen=True, tag="Lodging"):
+    """Tasks of other nodes of which snapshots are here: all of them, whenever that changes."""
+
+    tasks: tuple[str, ...]
+
+
 class Measured(Word, frozen=True, tag="Measured"):
     children: Usage
 
@@ -344,12 +409,12 @@ class HomeLog(Word, frozen=True, tag="HomeLog"):
 Orders = (
     Start | Signal | Pause | Forget | Measure | Settled | Restart | Stop | Say | Reserve | Freeze
     | Landed | Cut | Verdict | Describe | Survey | Guests | Took | Checkpoint
-    | ListSnapshots
+    | ListSnapshots | Lodge | Stow | Give | DropParcel | Unlodge
 )
 Words = (
     Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Standing
     | Landing | Shipping | Able | Described | Surveyed | Caught | HomeLog
-    | Snapshots
+    | Snapshots | Berth | Packed | Lodging
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -120,11 +120,15 @@ class Receiving:
 
     The socket is blocking, plain or TLS; it and the descriptors of the two files ``log`` (whose
     bytes, if it has any, are the first of the source's) and ``image`` (empty) stay the caller's to
-    close.  Without a ``quay`` only these two are taken.  Everything raises
-    TransferError; then ``fail`` tells the other end.
+    close.  Without a ``quay`` only these two are taken; ``size`` is what the image must have, if
+    that is known.  Everything raises TransferError; then ``fail`` tells the other end.
     """
 
-    def __init__(self, sock: socket.socket, log: int, image: int, quay: Quay | None = None):
+    def __init__(
+        self, sock: socket.socket, log: int, image: int, quay: Quay | None = None,
+        size: int | None = None,
+    ):
+        self._size = size
         self._link = Link(sock, decode_from_source, LIMIT)
         self._files = [_File(log, b"the task's log"), _File(image, b"the snapshot")]
         self._files[IMAGE].is_synced = False
@@ -182,6 +186,8 @@ class Receiving:
                     self._carried(said)
                 case Rest() as rest if self._rest is None:
                     self._rest, self._rest_at = rest, time.monotonic()
+                    if self._size not in (None, rest.size):
+                        raise TransferError("size", f"{rest.size} bytes come, not {self._size}")
                     self._check_room(self._files[IMAGE], rest.size)
                 case End() if self._rest is not None:
                     return

@@ -215,10 +215,17 @@ class Surveyed(Message, frozen=True, tag="Surveyed"):
 
 
 class Snapshots(Message, frozen=True, tag="Snapshots"):
-    """The answer to Checkpoint and ListSnapshots: the oldest first."""
+    """The answer to Checkpoint, ListSnapshots and Lodge: the oldest first."""
 
     order: int
     found: tuple[Snapshot, ...]
+
+
+class Lodging(Message, frozen=True, tag="Lodging"):
+    """Tasks of other nodes of which snapshots are here: all of them, whenever that changes, and on
+    each connection after the Report."""
+
+    tasks: tuple[str, ...]
 
 
 class Standing(Message, frozen=True, tag="Standing"):
@@ -471,10 +478,48 @@ class Checkpoint(Message, frozen=True, tag="Checkpoint"):
 
 
 class ListSnapshots(Message, frozen=True, tag="ListSnapshots"):
-    """Which snapshots of a task are there?"""
+    """Which snapshots of a task are there, kept and lodged?"""
 
     order: int
     task: str
+
+
+class Lodge(Message, frozen=True, tag="Lodge"):
+    """Take in a snapshot of another node's task, which is to come by a bulk connection that shows
+    this ticket; of that task's the oldest over ``keep`` are dropped.
+
+    Answered by Listening, then Snapshots; or by Done.
+    """
+
+    order: int
+    #: What is kept beside it here, whatever the node that sends it may say.
+    snapshot: Snapshot
+    keep: int
+    ticket: str
+    #: Certificates of the node that has it.
+    leaves: tuple[str, ...]
+
+
+class Give(Message, frozen=True, tag="Give"):
+    """Send a snapshot that is here to a node that was told to Lodge it, and waits at ``address``.
+
+    Answered by Done once it has arrived.
+    """
+
+    order: int
+    task: str
+    snapshot: str
+    address: str
+    ticket: str
+    leaves: tuple[str, ...]
+
+
+class Unlodge(Message, frozen=True, tag="Unlodge"):
+    """Drop what is lodged of these tasks, and these snapshots."""
+
+    order: int
+    tasks: tuple[str, ...] = ()
+    snapshots: tuple[str, ...] = ()
 
 
 class Survey(Message, frozen=True, tag="Survey"):
@@ -554,12 +599,12 @@ WINDOW = 256 * 1024
 Opening = Hello | Adopt | Welcome | Refuse
 FromNode = (
     Report | Changed | Rejected | Forgotten | Beat | Done | Measured | Leaving | Listening | Moved
-    | Copied | Renew | Standing | Able | Described | Surveyed | Caught | Snapshots
+    | Copied | Renew | Standing | Able | Described | Surveyed | Caught | Snapshots | Lodging
 )
 FromMaster = (
     Launch | Signal | Pause | Forget | Measure | Erase | Transfer | Abandon | Follow | Unfollow
     | Dismiss | Heard | Renewed | Upgrade | Reserve | Freeze | Verdict | Describe | Survey
-    | Guests | Took | Checkpoint | ListSnapshots
+    | Guests | Took | Checkpoint | ListSnapshots | Lodge | Give | Unlodge
 )
 StreamFromNode = Chunk | Ended | Kept
 StreamFromMaster = Credit | Log

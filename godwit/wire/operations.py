@@ -26,6 +26,8 @@ class TaskView(Struct, frozen=True, omit_defaults=True):
 
     node: str
     task: Task
+    #: Seconds between two snapshots that are taken of it by themselves; 0: none are.
+    every_s: float = 0.0
 
 
 class NodeView(Struct, frozen=True, omit_defaults=True):
@@ -168,26 +170,38 @@ class ForgetTasks(Request, frozen=True, tag="ForgetTasks"):
 
 
 class CheckpointTask(Request, frozen=True, tag="CheckpointTask"):
-    """Keep a snapshot of a running task, and ``keep`` in all.  Answered by Snapshots."""
+    """Keep a snapshot of a running task, and ``keep`` in all, at its node and at one other.
+
+    ``every_s``: and then another each so many seconds, till the task ends.  Answered by
+    Snapshots.  ``stop``: no more of these; answered by Ok.
+    """
 
     task: str
     keep: int = 3
+    every_s: float = 0.0
+    stop: bool = False
 
 
 class ListSnapshots(Request, frozen=True, tag="ListSnapshots"):
-    """Answered by Snapshots."""
+    """Of one task, or of all when none is named.  Answered by Snapshots."""
 
     task: str
 
 
 class RestartTask(Request, frozen=True, tag="RestartTask"):
     """Start copies from a snapshot of a task, under new ids; without ``fork`` it must have ended.
-    Empty: its last snapshot.  Answered by Tasks."""
+
+    Empty: its last snapshot.  On these nodes, ``count`` on each; none named: on one that has the
+    snapshot.  ``lost``: nobody can say whether it has ended, and it is to count as ended: should it
+    come back, it is.  Answered by Tasks.
+    """
 
     task: str
     snapshot: str = ""
     fork: bool = False
     count: int = 1
+    nodes: tuple[str, ...] = ()
+    lost: bool = False
 
 
 class AwaitTasks(Request, frozen=True, tag="AwaitTasks"):
@@ -503,11 +517,11 @@ class Events(Reply, frozen=True, tag="Events"):
 
 
 class SnapshotView(Struct, frozen=True, omit_defaults=True):
-    """One snapshot, and the node that has it."""
+    """One snapshot, and the nodes that have it."""
 
     id: str
     task: str
-    node: str
+    nodes: tuple[str, ...]
     kind: str
     #: When, seconds since 1970.
     at: float
@@ -521,9 +535,13 @@ class SnapshotView(Struct, frozen=True, omit_defaults=True):
 
 
 class Snapshots(Reply, frozen=True, tag="Snapshots"):
-    """The oldest first."""
+    """The oldest first; and what a person should know about them, a line each."""
 
     snapshots: tuple[SnapshotView, ...]
+    remarks: tuple[str, ...] = ()
+    #: As the schedule has it; 0: there is none.
+    every_s: float = 0.0
+    keep: int = 0
 
 
 class Ok(Reply, frozen=True, tag="Ok"):

@@ -247,6 +247,7 @@ class Mover:
         """Carries on with the moves of an earlier keeper; ``found`` tells what runs of a task."""
         moves = list(self._register.ledger.moves.values())
         self._births.kept.sweep()
+        self._births.lodged.sweep()
         self._imaged.sweep({record.move for record in moves if not record.part.settled})
         for record in moves:
             if record.part.settled:  # what was to be done once it was may not have been

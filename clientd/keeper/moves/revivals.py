@@ -79,7 +79,7 @@ class Revivals:
 
     def launch(self, spec: Spec) -> None:
         """Begins when its turn has come.  Raises TaskError: nothing came of it."""
-        self._births.kept.check(spec)
+        self._births.keeping(spec.snapshot).check(spec)
         # What it runs as, and does, is in the images, as of a task that moves here.
         if err := self._gate.objection_to_guest(spec, 0):
             raise err
@@ -115,7 +115,8 @@ class Revivals:
         self._unlink_log(task)  # an earlier keeper's, which nothing was written to
         self._imaged.birth(do.Birth(task, Task(spec), fresh=True))
         path = os.path.join(self._places.folder(task), _IMAGE)
-        self._births.kept.unpack(spec.snapshot, partial(self._unpacked, spec, path), path)
+        kept = self._births.keeping(spec.snapshot)
+        kept.unpack(spec.snapshot, partial(self._unpacked, spec, path), path)
 
     def _unpacked(self, spec: Spec, path: str, image: int, complaint: str) -> None:
         task = spec.task
