@@ -5,6 +5,7 @@ core has heard of its ``Confirm``.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from godwit.task.record import Task
 from godwit.wire.messages import Message
@@ -190,6 +191,53 @@ class DropRelay:
     task: str
 
 
+#: What a node that lodges snapshots of a task is to it: the one that each is copied to, another
+#: that has some, or one that is to drop what it has.
+Lodger = Literal["peer", "more", "gone"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLodger:
+    """Record that a node may have snapshots of another node's task."""
+
+    task: str
+    node: str
+    role: Lodger
+
+
+@dataclass(frozen=True, slots=True)
+class DropLodger:
+    task: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSchedule:
+    """Record that a snapshot of a task is to be taken each ``every_s`` seconds."""
+
+    task: str
+    every_s: float
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropSchedule:
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeepHeir:
+    """Record that a task was given up for lost, and which one goes on in its place."""
+
+    task: str
+    heir: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropHeir:
+    task: str
+
+
 @dataclass(frozen=True, slots=True)
 class DropSource:
     digest: str
@@ -252,5 +300,6 @@ Action = (
     Send | Open | Close | Dial | Answer | KeepFact | KeepNode | DropNode | KeepTask | DropTask
     | KeepLeaves | KeepToken | DropToken | Admit | Deny | Hand | Renew | Adopt
     | KeepMove | KeepSource | DropSource | KeepRelay | DropRelay | KeepEvent | Commit | Confirm
+    | KeepLodger | DropLodger | KeepSchedule | DropSchedule | KeepHeir | DropHeir
     | DialBulk | Splice | DropBulk | Stop
 )

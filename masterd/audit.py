@@ -37,8 +37,8 @@ DETAILS: dict[type[op.Request], tuple[str, ...]] = {
     op.MoveTask: ("task", "target", "source", "on_unknown", "budget_ms", "anyway"),
     op.ResolveMove: ("move", "side"),
     op.Upgrade: ("nodes",),
-    op.CheckpointTask: ("task", "keep"),
-    op.RestartTask: ("task", "snapshot", "fork", "count"),
+    op.CheckpointTask: ("task", "keep", "every_s", "stop"),
+    op.RestartTask: ("task", "snapshot", "fork", "count", "nodes", "lost"),
 }
 #: Characters of one text, and entries of one list, that a line holds.
 LONGEST = 1000
@@ -155,7 +155,7 @@ def details(request: op.Request) -> dict[str, object]:
     if isinstance(request, op.Execute) and request.env:
         # Values may be passwords.
         shown["env"] = _plain(tuple(request.env))
-    return {name: value for name, value in shown.items() if value not in ("", False, None)}
+    return {name: value for name, value in shown.items() if value not in ("", False, None, [])}
 
 
 def outcome(reply: op.Reply) -> dict[str, object]:

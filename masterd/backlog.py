@@ -13,7 +13,8 @@ from masterd import actions as do
 Record = (
     do.KeepFact | do.KeepNode | do.DropNode | do.KeepLeaves | do.KeepToken | do.DropToken
     | do.KeepTask | do.DropTask | do.KeepMove | do.KeepSource | do.DropSource
-    | do.KeepRelay | do.DropRelay | do.KeepEvent
+    | do.KeepRelay | do.DropRelay | do.KeepEvent | do.KeepLodger | do.DropLodger
+    | do.KeepSchedule | do.DropSchedule | do.KeepHeir | do.DropHeir
 )
 #: Lines of history that wait; the oldest go.
 EVENTS = 10_000
@@ -52,6 +53,12 @@ class Backlog:
                 self._rows["sources", digest] = record
             case do.KeepRelay(task) | do.DropRelay(task):
                 self._rows["relays", task] = record
+            case do.KeepLodger(task, node) | do.DropLodger(task, node):
+                self._rows["lodgers", f"{task} {node}"] = record
+            case do.KeepSchedule(task) | do.DropSchedule(task):
+                self._rows["schedules", task] = record
+            case do.KeepHeir(task) | do.DropHeir(task):
+                self._rows["heirs", task] = record
             case _:
                 assert_never(record)
 

@@ -21,10 +21,12 @@ from masterd.copies import Copies, Role
 from masterd.dismissing import Dismissing
 from masterd.each import Each
 from masterd.follows import Follows
+from masterd.heirs import Heirs
 from masterd.history import History
 from masterd.homelogs import HomeLogs
 from masterd.judging import Judging
-from masterd.launches import Launches, check
+from masterd.launches import Launches, Then, check
+from masterd.lodging import Lodging
 from masterd.meant import Meant
 from masterd.measuring import Measuring
 from masterd.moves.core import Moves
@@ -33,7 +35,9 @@ from masterd.orders import Orders, unreachable
 from masterd.pruning import surplus_nodes
 from masterd.registering import Registering
 from masterd.registry import Node, Registry, State
+from masterd.restarts import Restarts
 from masterd.routes import Routes
+from masterd.schedules import Schedules
 from masterd.shadows import Shadows
 from masterd.snapshots import Snapshots
 from masterd.tidings import Tidings
@@ -101,6 +105,10 @@ class Master:
             self.registry, chance.task_id, self.confirms,
             lambda *of: self.tidings.forget(*of), self.sources,
         )
+        self.lodging = Lodging(
+            self.registry, self.orders, self.admission.leaves, chance.ticket, lambda: self._now
+        )
+        self.heirs = Heirs(self.registry, self.orders, self._note, lambda: self._now)
         self.follows = Follows(self.registry)
         self.homelogs = HomeLogs(self.registry, self.follows)
         self.waits = Waits(self.registry)
@@ -109,12 +117,12 @@ class Master:
         self.moves = Moves(
             self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
             self._moved,
-            lambda node, task: self.tidings.forget(node, task),
+            lambda node, task: self.tidings.forget(node, task, surely=False),
         )
         self.shadows = Shadows(self.registry, self.orders, self.moves, self.history)
         self.tidings = Tidings(
             self.registry, self._note, self.launches, self.follows, self.waits, self.moves,
-            self.shadows, self.homelogs, self.sources,
+            self.shadows, self.homelogs, self.sources, self._forgotten,
         )
         self.meant = Meant(self.registry)
         self.each = Each(
@@ -130,10 +138,16 @@ class Master:
         )
         self.judging = Judging(self.registry, self.orders, self.moves)
         self.snapshots = Snapshots(
-            self.orders, chance.task_id,
-            lambda operator, request: self._refusing(
-                operator, request, self._execute(operator, request)
-            ),
+            self.registry, self.orders, self.judging, self.lodging, chance.task_id,
+            self.meant.task, lambda: self._now,
+        )
+        self.schedules = Schedules(
+            self.registry, self.moves.is_moving, self.snapshots.take_by_schedule, self._note,
+            lambda: self._now,
+        )
+        self.restarts = Restarts(
+            self.registry, self.snapshots, self.lodging, self.heirs, self._launch_on,
+            self.meant.nodes, self.moves.unsettled,
         )
         self.routes = Routes(
             self.registry, self.meant, self.moves, self.judging, self.snapshots, self._refusing,
@@ -179,7 +193,7 @@ class Master:
         return min(
             self.nodes.deadline(), self.launches.deadline(), self.waits.deadline(),
             self.orders.deadline(), self.upgrades.deadline(), self.moves.deadline(),
-            self.shadows.deadline(),
+            self.shadows.deadline(), self.schedules.deadline(),
         )
 
     def _handle(self, event: on.Event) -> Iterator[do.Action]:
@@ -223,6 +237,7 @@ class Master:
                 yield from self.upgrades.late(now)
                 yield from self.moves.late()
                 yield from self.shadows.late()
+                yield from self.schedules.late()
 
     def _note(
         self, text: str, *, node: str = "", task: str = "", notice: bool = False,
@@ -272,10 +287,10 @@ class Master:
             case wire.Ended():
                 yield from self.follows.ended(node, message)
             case wire.Changed(tasks):
-                yield from self.tidings.changed(node, tasks)
+                yield from self._changed(node, tasks)
             case wire.Report(tasks, last):
                 node.reporting.update(task.id for task in tasks)
-                yield from self.tidings.changed(node, tasks)
+                yield from self._changed(node, tasks)
                 if last:
                     yield from self.tidings.reported(node)
             case wire.Rejected(tasks, code, text):
@@ -289,6 +304,10 @@ class Master:
                 | wire.Described(order) | wire.Surveyed(order) | wire.Snapshots(order)
             ):
                 yield from self.orders.answered(node, order, message)
+            case wire.Lodging(tasks):
+                yield from self.lodging.told(node, tasks)
+            case wire.Listening(order) if self.lodging.waits(order):
+                yield from self.lodging.listening(node, message)
             case wire.Listening():
                 yield from self.copies.listening(node, message, self._now)
             case wire.Moved():
@@ -305,6 +324,18 @@ class Master:
                 node.can, node.lacks = can, dict(lacks)
             case wire.Leaving():
                 yield from self.nodes.leaving(node, message, self._now, self._wall)
+
+    def _changed(self, node: Node, tasks: tuple[Task, ...]) -> Iterator[do.Action]:
+        yield from self.tidings.changed(node, tasks)
+        yield from self.heirs.told(node, tasks)
+        for task in tasks:
+            if self.registry.where.get(task.id) is node:
+                yield from self.schedules.changed(task)
+
+    def _forgotten(self, task: str, surely: bool) -> Iterator[do.Action]:
+        """There is no such task any more."""
+        yield from self.schedules.stop(task)
+        yield from self.lodging.forgotten(task, surely)
 
     def _moved(self, task: Task, node: Node) -> Iterator[do.Action]:
         """It runs there now."""
@@ -331,16 +362,17 @@ class Master:
                 yield from self.waits.changed(task.id)
         yield from self.follows.cut(node, "left", f"{node.name} was deregistered", live=True)
         yield from self.upgrades.left(node)
+        yield from self.lodging.left(node)
         for old in surplus_nodes(self.registry):
             for name in tuple(old.tasks):
-                yield from self.tidings.forget(old, name)
+                yield from self.tidings.forget(old, name, surely=False)
             self.registry.drop_node(old.name)
 
     def _replaced(self, node: Node) -> Iterator[do.Action]:
         """Another machine has its name: its tasks are not there."""
         yield from self.moves.left(node)
         for task in [task for task in node.tasks if not self.moves.is_part(node, task)]:
-            yield from self.tidings.forget(node, task)
+            yield from self.tidings.forget(node, task, surely=False)
 
     # ---- what operators ask ----------------------------------------------------------------
 
@@ -393,6 +425,8 @@ class Master:
                     operator, request.id, tasks,
                     lambda order, task: wire.Pause(order, (task,), resume),
                 )
+            case op.ForgetTasks() if (removal := self.snapshots.remove(operator, request)):
+                yield from removal
             case op.ForgetTasks(tasks=tasks):
                 yield from self.each.begin(
                     operator, request.id, tasks, lambda order, task: wire.Forget(order, (task,)),
@@ -413,8 +447,12 @@ class Master:
                 yield do.Answer(operator, op.Programs(request.id, known_there))
             case op.ResolveMove():
                 yield from self.moves.resolve(operator, request)
-            case op.CheckpointTask() | op.ListSnapshots() | op.RestartTask():
-                yield from self._snapshot(operator, request)
+            case op.CheckpointTask():
+                yield from self.snapshots.checkpoint(operator, request, self.schedules)
+            case op.ListSnapshots():
+                yield from self.snapshots.show(operator, request, self.schedules)
+            case op.RestartTask():
+                yield from self.restarts.begin(operator, request)
             case op.AwaitTasks(tasks=tasks):
                 found, faults = self.meant.tasks(tasks)
                 if faults:
@@ -487,33 +525,6 @@ class Master:
 
     # ---- tasks -----------------------------------------------------------------------------
 
-    def _snapshot(
-        self, operator: int, request: op.CheckpointTask | op.ListSnapshots | op.RestartTask
-    ) -> Iterator[do.Action]:
-        name = self.meant.task(request.task)
-        node = self.registry.where[name]
-        task = node.tasks[name]
-        match request:
-            case op.CheckpointTask() if task.spec.kind == "shell":
-                doing = self.judging.before_checkpoint(
-                    operator, request, task, node, self._now,
-                    lambda: self._refusing(operator, request, self.snapshots.checkpoint(
-                        operator, request, task, node, self._now
-                    )),
-                )
-            case op.CheckpointTask():
-                doing = self.snapshots.checkpoint(operator, request, task, node, self._now)
-            case op.ListSnapshots():
-                doing = self.snapshots.list(operator, request, task, node, self._now)
-            case op.RestartTask():
-                if not request.fork and (move := self.moves.unsettled(name)):
-                    raise UsageError(
-                        f"{name} has a move that is not settled: {move}", code="moving",
-                        hint=f"`moves {name}` tells how it stands",
-                    )
-                doing = self.snapshots.restart(operator, request, task, node, self._now)
-        yield from doing
-
     def _execute(self, operator: int, request: op.Execute) -> Iterator[do.Action]:
         check(request, request.count == 1 and len(self.meant.nodes(request.nodes)) == 1)
         nodes = self.meant.nodes(request.nodes)
@@ -530,6 +541,19 @@ class Master:
             return tuple(self.follows.stream(reading, task, node) for task in tasks)
 
         yield from self.launches.begin(operator, request, nodes, self._now, self._wall, streams)
+
+    def _launch_on(
+        self, operator: int, request: op.Execute, nodes: list[Node], faults: list[op.Fault],
+        then: Then,
+    ) -> Iterator[do.Action]:
+        """Starts it on these, and nobody follows it."""
+        def launching() -> Iterator[do.Action]:
+            check(request, False)
+            yield from self.launches.begin(
+                operator, request, nodes, self._now, self._wall, lambda *_: (), faults, then
+            )
+
+        yield from self._refusing(operator, request, launching())
 
     # ---- files -----------------------------------------------------------------------------
 

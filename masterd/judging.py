@@ -83,30 +83,22 @@ class Judging:
         case = Case(task, source, [target], now, then)
         yield from self._begin(operator, request.id, case)
 
-    def before_checkpoint(
-        self, operator: int, request: op.CheckpointTask | op.MoveTask, task: Task, node: Node,
-        now: float, begin: Callable[[], Iterator[do.Action]],
+    def before_snapshot(
+        self, task: Task, node: Node, now: float,
+        then: Callable[[Reason | None], Iterator[do.Action]],
     ) -> Iterator[do.Action]:
-        """Begins it, unless the task cannot be saved as it is: then that is the answer."""
-        key = operator, request.id
-        self._waiting.add(key)
-
+        """Tells what keeps the task from being saved as it is, if anything does."""
         def described(answer: wire.Message) -> Iterator[do.Action]:
-            if key not in self._waiting:
-                return
-            self._waiting.discard(key)
             if not isinstance(answer, wire.Described):
                 assert isinstance(answer, wire.Done)
-                text = f"{node.name}: {answer.text}"
-                yield do.Answer(operator, op.Problem(request.id, answer.code, text))
+                yield from then(_untold(node, answer))
                 return
             verdict = judge_here(answer.traits, places.place(node))
             if verdict.verdict == "no":
                 first = verdict.reasons[0]
-                text = f"{task.id}: {first.text}"
-                yield do.Answer(operator, op.Problem(request.id, first.code, text, first.fix))
+                yield from then(replace(first, text=f"{task.id}: {first.text}"))
             else:
-                yield from begin()
+                yield from then(None)
 
         order = self._orders.number()
         yield from self._orders.send(

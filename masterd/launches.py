@@ -6,7 +6,7 @@ next connection; never before it is on record.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -39,6 +39,8 @@ MOST_BYTES = 3 * 1024 * 1024
 Forget = Callable[[Node, str, str, str], Iterator[do.Action]]
 #: Stream numbers for tasks of a node; none when nobody follows them.
 Streams = Callable[[tuple[str, ...], Node], tuple[int, ...]]
+#: Told the tasks that there may be.
+Then = Callable[[tuple[op.TaskView, ...]], Iterator[do.Action]]
 
 
 @dataclass(slots=True)
@@ -59,6 +61,8 @@ class Launch:
     #: node name -> the connection it was sent on.
     sent: dict[str, int] = field(default_factory=dict)
     faults: list[op.Fault] = field(default_factory=list)
+    #: Hears of it once it is answered.
+    then: Then | None = None
 
 
 class Launches:
@@ -82,14 +86,18 @@ class Launches:
 
     def begin(
         self, operator: int, request: op.Execute, nodes: list[Node], now: float, wall: float,
-        streams: Streams,
+        streams: Streams, faults: Iterable[op.Fault] = (), then: Then | None = None,
     ) -> Iterator[do.Action]:
-        """Records, then sends; ``streams`` gives stream numbers for tasks that are followed."""
+        """Records, then sends; ``streams`` gives stream numbers for tasks that are followed.
+
+        ``faults`` are known already, and told with the rest.
+        """
         if request.digest and not request.source:  # of one that was launched before
             request = replace(request, source=self._sources.get(request.digest, b""))
         self._begun += 1
         launch = Launch(
-            self._begun, operator, request, now + ANSWER_S + EACH_S * (request.count - 1)
+            self._begun, operator, request, now + ANSWER_S + EACH_S * (request.count - 1),
+            faults=list(faults), then=then,
         )
         digest = hashlib.sha256(request.source).hexdigest() if request.source else request.digest
         for node in nodes:
@@ -205,6 +213,8 @@ class Launches:
             yield do.Answer(launch.operator, op.Launched(number, tasks, faults))
         else:
             yield do.Answer(launch.operator, op.Tasks(number, tasks, faults))
+        if launch.then is not None:
+            yield from launch.then(tasks)
 
     # ---- time ------------------------------------------------------------------------------
 

@@ -97,6 +97,8 @@ class Node:
     programs: dict[str, str] = field(default_factory=dict)
     release: str = ""
     tasks: dict[str, Task] = field(default_factory=dict)
+    #: Tasks of other nodes of which it has snapshots, as it said last.
+    lodging: frozenset[str] = frozenset()
     #: Ids in the Report that is coming in.
     reporting: set[str] = field(default_factory=set)
     #: Its own goodbye, if it said one.
@@ -137,6 +139,8 @@ class Registry:
         self.held: dict[str, str] = {}
         #: task -> who told of it last though another node has it, and how it is there.
         self.doubted: dict[str, tuple[Node, Task]] = {}
+        #: task -> seconds between two snapshots of it that are taken by themselves.
+        self.every_s: dict[str, float] = {}
         self._links: dict[int, tuple[Node, Channel]] = {}
 
     def put(self, node: Node, task: Task) -> None:
@@ -203,7 +207,10 @@ class Registry:
 
     def view(self, task: str) -> TaskView:
         node = self.where[task]
-        return TaskView(node.name, self.shown(node, node.tasks[task]))
+        return self._view(node, node.tasks[task])
+
+    def _view(self, node: Node, task: Task) -> TaskView:
+        return TaskView(node.name, self.shown(node, task), self.every_s.get(task.id, 0.0))
 
     def all_tasks(self) -> dict[str, tuple[str, Task]]:
         """id -> (node, task as shown)."""
@@ -218,7 +225,7 @@ class Registry:
             name=node.name, address=node.address, state=node.state.value, load=node.load,
             can=node.can, lacks=node.lacks, system=node.system,
             silent_s=round(max(0.0, now - node.heard_at), 1),
-            tasks=tuple(TaskView(node.name, self.shown(node, t)) for t in node.tasks.values()),
+            tasks=tuple(self._view(node, task) for task in node.tasks.values()),
         )
 
     def silent(self, now: float) -> Iterator[tuple[Node, Cause]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from msgspec.structs import replace
 
 from godwit.errors import UsageError
-from godwit.task.record import Snapshot, Task
+from godwit.task.record import Task
 from godwit.wire import operations as op
 from masterd import actions as do
 from masterd.judging import Judging
@@ -14,7 +14,7 @@ from masterd.moves import budget, places
 from masterd.moves.core import Moves
 from masterd.moves.objections import WAYS
 from masterd.registry import Node, Registry
-from masterd.snapshots import Snapshots
+from masterd.snapshots import Snapshots, Taken
 
 #: Turns a UsageError on the way into the answer.
 Refusing = Callable[[int, op.Request, Iterator[do.Action]], Iterator[do.Action]]
@@ -67,17 +67,17 @@ class Routes:
         """Moves it once a snapshot is kept; what is in its way by then is told."""
         source, target = nodes
 
-        def begin(kept: Snapshot) -> Iterator[do.Action]:
-            told = f"{task.id}: snapshot {kept.id} is kept on {source.name}"
+        def begin(taken: Taken) -> Iterator[do.Action]:
+            assert taken.snapshot is not None
+            kept, having = taken.snapshot.id, " and ".join(node.name for node in taken.nodes)
+            told = f"{task.id}: snapshot {kept} is kept on {having}"
             yield do.Answer(operator, op.Progress(request.id, told))
             known = source.tasks.get(task.id, task)
             yield from self._refusing(operator, request, self._moves.begin(
-                operator, request, known, source, target, choice, kept.id
+                operator, request, known, source, target, choice, kept
             ))
 
-        yield from self._snapshots.before_move(
-            operator, request, task, source, self._now(), begin
-        )
+        yield from self._snapshots.before_move(operator, request, task, source, begin)
 
     def _choose(
         self, request: op.MoveTask, task: Task, nodes: tuple[Node, Node], memory: int | None

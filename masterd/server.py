@@ -145,6 +145,9 @@ class Server:
         self._core.sources.update(kept.sources)
         self._core.shadows.relays.update((relay.task, relay) for relay in kept.relays)
         self._core.moves.load(kept.moves, self._loop.time())
+        self._core.lodging.load(kept.lodgers)
+        self._core.schedules.load(kept.schedules, time.monotonic())
+        self._core.heirs.load(kept.heirs)
 
     def _write_address(self, address: str) -> None:
         path = os.path.join(self._state, ADDRESS)
@@ -380,6 +383,10 @@ class Server:
             case do.KeepLeaves() | do.KeepToken() | do.DropToken() | do.KeepMove():
                 self._store.put(action)
             case do.KeepSource() | do.DropSource() | do.KeepRelay() | do.DropRelay():
+                self._store.put(action)
+            case do.KeepLodger() | do.DropLodger() | do.KeepSchedule() | do.DropSchedule():
+                self._store.put(action)
+            case do.KeepHeir() | do.DropHeir():
                 self._store.put(action)
             case do.Admit(asked) | do.Deny(asked):
                 if question := self._questions.get(asked):

@@ -1,159 +1,330 @@
-"""Snapshots that nodes keep of tasks: asked for, listed, and started from.  Pure.
+"""Snapshots of tasks: taken, copied to one other node, listed.  Pure.
 
-A task that is started from one has an id and a log of its own: whatever becomes of the task that
-it was taken of, no id ever has two copies.
+What there is, the nodes tell: the task's own, which keeps them, and those that lodge copies
+(masterd.lodging).  Starting from one is masterd.restarts.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from godwit.errors import UsageError
 from godwit.task.lifecycle import Status
-from godwit.task.record import Snapshot, Task
+from godwit.task.record import Snapshot, Spec, Task
+from godwit.task.verdict import Reason
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do
-from masterd.launches import MOST
-from masterd.orders import Orders
-from masterd.registry import Node
+from masterd.judging import Judging
+from masterd.lodging import Lodging
+from masterd.orders import Gather, Orders, unreachable
+from masterd.registry import Node, Registry
+from masterd.schedules import Done, Schedules, check
 
 #: Seconds that a task has to end its step, and its node to write and compress its state.
 CHECKPOINT_S = 600.0
-#: Snapshots kept of a task of which a move keeps one.
-BY_MOVE = 3
+#: Seconds that a node has to tell what it has.
+LIST_S = 10.0
 #: Most snapshots kept of one task.
 MOST_KEPT = 100
+#: And of one of which a move takes one.
+BY_MOVE = 3
 
-Launch = Callable[[int, op.Execute], Iterator[do.Action]]
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of a checkpoint."""
+
+    snapshot: Snapshot | None
+    #: Who has it.
+    nodes: tuple[Node, ...] = ()
+    #: Why there is none, or no copy of it, and what would change that.
+    code: str = ""
+    text: str = ""
+    hint: str = ""
+
+
+@dataclass(slots=True)
+class Found:
+    """One snapshot, and who has it: the task's own node first, then its peer."""
+
+    snapshot: Snapshot
+    nodes: list[Node] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A task that may have snapshots, and may be known by these alone."""
+
+    id: str
+    task: Task | None = None
+    node: Node | None = None
 
 
 class Snapshots:
     """See the module."""
 
-    def __init__(self, orders: Orders, new_id: Callable[[], str], launch: Launch):
+    def __init__(
+        self, registry: Registry, orders: Orders, judging: Judging, lodging: Lodging,
+        new_id: Callable[[], str], find: Callable[[str], str], now: Callable[[], float],
+    ):
+        """``find`` makes a task's id of a reference; ``now`` is monotonic seconds."""
+        self._registry = registry
         self._orders = orders
+        self._judging = judging
+        self._lodging = lodging
         self._new_id = new_id
-        self._launch = launch
+        self._find = find
+        self._now = now
+
+    def subject(self, reference: str) -> Subject:
+        """Raises UsageError."""
+        try:
+            name = self._find(reference)
+        except UsageError:
+            lodged = [task for task in self._lodging.tasks() if task.startswith(reference)]
+            if not reference or len(lodged) != 1 or lodged[0] in self._registry.where:
+                raise
+            return Subject(lodged[0])
+        node = self._registry.where[name]
+        return Subject(name, node.tasks[name], node)
+
+    # ---- taking one ------------------------------------------------------------------------
 
     def checkpoint(
-        self, operator: int, request: op.CheckpointTask, task: Task, node: Node, now: float
+        self, operator: int, request: op.CheckpointTask, schedules: Schedules
     ) -> Iterator[do.Action]:
         """Raises UsageError."""
+        name = self._find(request.task)
+        if request.stop:
+            yield from self._stop(operator, request.id, name, schedules)
+            return
         if not 1 <= request.keep <= MOST_KEPT:
             text = f"{request.keep} snapshots are not between 1 and {MOST_KEPT}"
             raise UsageError(text, code="bad-count", exit_status=2)
-        number = self._orders.number()
-        order = wire.Checkpoint(number, task.id, self._new_id(), request.keep)
-        yield from self._ask(
-            operator, request.id, node, order, now, CHECKPOINT_S,
-            lambda found: self._tell(operator, request.id, node, found),
+        if request.every_s:
+            check(request.every_s)
+        node = self._registry.where[name]
+        task = node.tasks[name]
+
+        def then(taken: Taken) -> Iterator[do.Action]:
+            if taken.snapshot is None:
+                yield do.Answer(operator, _problem(request.id, taken))
+                return
+            here = self._registry.where.get(name)
+            if request.every_s and here is not None and not here.tasks[name].status.ended:
+                yield from schedules.set(name, request.every_s, request.keep)
+                yield do.Commit()
+            yield do.Answer(operator, self._told(request, taken))
+
+        yield from self.take(task, node, request.keep, then)
+
+    @staticmethod
+    def _told(request: op.CheckpointTask, taken: Taken) -> op.Snapshots:
+        assert taken.snapshot is not None
+        nodes = tuple(node.name for node in taken.nodes)
+        remarks = (f"kept on {nodes[0]} only: {taken.text}",) if taken.text else ()
+        return op.Snapshots(
+            request.id, (view(taken.snapshot, nodes),), remarks, request.every_s,
+            request.keep if request.every_s else 0,
         )
+
+    @staticmethod
+    def _stop(
+        operator: int, number: int, name: str, schedules: Schedules
+    ) -> Iterator[do.Action]:
+        if name not in schedules.all:
+            raise UsageError(f"no snapshots of {name} are taken by themselves", code="no-schedule")
+        yield from schedules.stop(name)
+        yield do.Commit()
+        text = f"{name}: no more snapshots are taken by themselves; those that are there stay"
+        yield do.Answer(operator, op.Ok(number, text))
 
     def before_move(
-        self, operator: int, request: op.MoveTask, task: Task, node: Node, now: float,
-        then: Callable[[Snapshot], Iterator[do.Action]],
+        self, operator: int, request: op.MoveTask, task: Task, node: Node,
+        then: Callable[[Taken], Iterator[do.Action]],
     ) -> Iterator[do.Action]:
-        """Keeps one; if none can be kept, that is the answer."""
-        def told(found: tuple[Snapshot, ...]) -> Iterator[do.Action]:
-            if found:
-                yield from then(found[-1])
+        """Takes one; if none can be taken, that is the answer."""
+        def taken(it: Taken) -> Iterator[do.Action]:
+            if it.snapshot is None:
+                yield do.Answer(operator, _problem(request.id, it))
             else:
-                text = f"{node.name} has lost its snapshot"
-                yield do.Answer(operator, op.Problem(request.id, "no-snapshot", text))
+                yield from then(it)
 
-        order = wire.Checkpoint(self._orders.number(), task.id, self._new_id(), BY_MOVE)
-        yield from self._ask(operator, request.id, node, order, now, CHECKPOINT_S, told)
+        yield from self.take(task, node, BY_MOVE, taken)
 
-    def list(
-        self, operator: int, request: op.ListSnapshots, task: Task, node: Node, now: float
+    def take(
+        self, task: Task, node: Node, keep: int, then: Callable[[Taken], Iterator[do.Action]]
     ) -> Iterator[do.Action]:
-        order = wire.ListSnapshots(self._orders.number(), task.id)
-        yield from self._ask(
-            operator, request.id, node, order, now, 10.0,
-            lambda found: self._tell(operator, request.id, node, found),
-        )
+        """Takes one, of a task that can be saved as it is, and has it copied to one other node."""
+        if task.spec.kind == "python":
+            yield from self._take(task, node, keep, then)
+            return
 
-    def restart(
-        self, operator: int, request: op.RestartTask, task: Task, node: Node, now: float
+        def judged(reason: Reason | None) -> Iterator[do.Action]:
+            if reason is None:
+                yield from self._take(task, node, keep, then)
+            else:
+                yield from then(Taken(None, (), reason.code, reason.text, reason.fix))
+
+        yield from self._judging.before_snapshot(task, node, self._now(), judged)
+
+    def _take(
+        self, task: Task, node: Node, keep: int, then: Callable[[Taken], Iterator[do.Action]]
     ) -> Iterator[do.Action]:
-        """Raises UsageError."""
-        if not 1 <= request.count <= MOST:
-            text = f"a count of {request.count} is not between 1 and {MOST}"
-            raise UsageError(text, code="bad-count", exit_status=2)
-        if not request.fork and not _is_over(task, node):
-            raise UsageError(
-                f"{task.id} has not ended ({task.status.value})", code="not-ended",
-                hint="kill it first; or fork it, for a second one beside it",
-            )
-        order = wire.ListSnapshots(self._orders.number(), task.id)
-        yield from self._ask(
-            operator, request.id, node, order, now, 10.0,
-            lambda found: self._start(operator, request, task, node, found),
-        )
+        order = wire.Checkpoint(self._orders.number(), task.id, self._new_id(), keep)
 
-    # ---- parts -----------------------------------------------------------------------------
-
-    def _ask(
-        self, operator: int, request: int, node: Node,
-        order: wire.Checkpoint | wire.ListSnapshots, now: float, within_s: float,
-        then: Callable[[tuple[Snapshot, ...]], Iterator[do.Action]],
-    ) -> Iterator[do.Action]:
         def answered(answer: wire.Message) -> Iterator[do.Action]:
-            if isinstance(answer, wire.Snapshots):
-                yield from then(answer.found)
-            else:
-                assert isinstance(answer, wire.Done)
-                text = f"{node.name}: {answer.text}"
-                yield do.Answer(operator, op.Problem(request, answer.code, text))
+            if isinstance(answer, wire.Snapshots) and [one.id for one in answer.found] == [
+                order.snapshot
+            ]:
+                (taken,) = answer.found
+                yield from self._lodging.copy(
+                    taken, task, node, keep, lambda peer, why: copied(taken, peer, why)
+                )
+                return
+            done = answer if isinstance(answer, wire.Done) else wire.Done(
+                order.order, "bad-answer", "it told of another snapshot"
+            )
+            text = done.text if done.code == "unreachable" else f"{node.name}: {done.text}"
+            yield from then(Taken(None, (), done.code, text))
+
+        def copied(taken: Snapshot, peer: Node | None, why: str) -> Iterator[do.Action]:
+            nodes = (node,) if peer is None else (node, peer)
+            yield from then(Taken(taken, nodes, "alone" if peer is None else "", why))
 
         yield from self._orders.send(
-            node, order, order.order, now, answered, within_s=within_s, wanted=wire.Snapshots
+            node, order, order.order, self._now(), answered, within_s=CHECKPOINT_S,
+            wanted=wire.Snapshots,
         )
 
-    def _tell(
-        self, operator: int, request: int, node: Node, found: tuple[Snapshot, ...]
+    def take_by_schedule(
+        self, task: Task, node: Node, keep: int, done: Done
     ) -> Iterator[do.Action]:
-        views = tuple(
-            op.SnapshotView(one.id, one.spec.task, node.name, one.spec.kind, one.at, one.size,
-                            one.packed, one.blackout_ms, one.writes)
-            for one in found
-        )
-        yield do.Answer(operator, op.Snapshots(request, views))
+        """As Schedules wants it."""
+        def then(taken: Taken) -> Iterator[do.Action]:
+            alone = taken.snapshot is not None and taken.text
+            yield from done(f"kept on {node.name} only: {taken.text}" if alone else taken.text)
 
-    def _start(
-        self, operator: int, request: op.RestartTask, task: Task, node: Node,
-        found: tuple[Snapshot, ...],
+        yield from self.take(task, node, keep, then)
+
+    # ---- what there is ---------------------------------------------------------------------
+
+    def show(
+        self, operator: int, request: op.ListSnapshots, schedules: Schedules
     ) -> Iterator[do.Action]:
-        chosen = [one for one in found if request.snapshot in ("", one.id)]
-        if not chosen:
-            which = f"no snapshot {request.snapshot}" if request.snapshot else "no snapshot"
-            text = f"{node.name} has {which} of {task.id}"
-            yield do.Answer(operator, op.Problem(
-                request.id, "no-snapshot", text, "`snapshots TASK` lists them"
+        """Raises UsageError."""
+        if not request.task:
+            nodes = [node for node in self._registry.nodes.values() if node.connected]
+            yield from self.gather("", nodes, lambda found, faults: self._tell(
+                operator, op.Snapshots(request.id, (), tuple(faults)), found
             ))
             return
-        spec, writes = chosen[-1].spec, chosen[-1].writes
-        if writes and (request.fork or request.count > 1):
-            yield do.Answer(operator, _same_files(request, task, chosen[-1]))
-            return
-        yield from self._launch(operator, op.Execute(
-            request.id, node.name, spec.argv, spec.shell, spec.cwd, spec.env, spec.name, spec.user,
-            request.count, kind=spec.kind, contained=spec.contained,
-            log_at_home=spec.log_at_home, snapshot=chosen[-1].id, digest=spec.digest,
+        subject = self.subject(request.task)
+        schedule = schedules.all.get(subject.id)
+        every_s, keep = (schedule.every_s, schedule.keep) if schedule else (0.0, 0)
+
+        def then(found: list[Found], faults: list[str]) -> Iterator[do.Action]:
+            remarks = (*faults, *self._away(subject))
+            answer = op.Snapshots(request.id, (), remarks, every_s, keep)
+            yield from self._tell(operator, answer, found)
+
+        yield from self.gather(subject.id, self.having(subject), then)
+
+    @staticmethod
+    def _tell(operator: int, answer: op.Snapshots, found: list[Found]) -> Iterator[do.Action]:
+        views = tuple(view(one.snapshot, tuple(n.name for n in one.nodes)) for one in found)
+        yield do.Answer(operator, op.Snapshots(
+            answer.id, views, answer.remarks, answer.every_s, answer.keep
         ))
 
+    def having(self, subject: Subject) -> list[Node]:
+        """Nodes that are there and may have some: the task's own first, then its peer."""
+        node = subject.node
+        own = [node] if node is not None and node.connected else []
+        return [*own, *(other for other in self._lodging.nodes(subject.id) if other not in own)]
 
-def _is_over(task: Task, node: Node) -> bool:
-    """For certain: its node says that it is gone, if not how.  Of one whose node is not heard a
-    copy may be alive yet."""
-    is_lost = task.status is Status.UNKNOWN and node.control is not None
-    return task.status.ended or is_lost
+    def _away(self, subject: Subject) -> Iterator[str]:
+        """What cannot be seen just now."""
+        node = subject.node
+        if node is not None and not node.connected:
+            yield f"{unreachable(node)}: what it keeps is not shown"
+        for name in self._lodging.away(subject.id):
+            if node is None or node.name != name:
+                yield f"{name} has copies, and is away"
+
+    def none_there(self, subject: Subject) -> str:
+        """Why nobody can be asked."""
+        away = [*([subject.node.name] if subject.node else []), *self._lodging.away(subject.id)]
+        names = ", ".join(dict.fromkeys(away)) or "its node"
+        return f"no node that is up has a snapshot of {subject.id} (away: {names})"
+
+    def gather(
+        self, task: str, nodes: list[Node],
+        then: Callable[[list[Found], list[str]], Iterator[do.Action]],
+    ) -> Iterator[do.Action]:
+        """Asks these nodes; tells what they have, the oldest first, and which did not answer."""
+        told: dict[str, tuple[Snapshot, ...]] = {}
+        faults: list[str] = []
+
+        def finish() -> Iterator[do.Action]:
+            found: dict[str, Found] = {}
+            for node in nodes:
+                for one in told.get(node.name, ()):
+                    if task in ("", one.spec.task):  # a node speaks of what it was asked
+                        found.setdefault(one.id, Found(one)).nodes.append(node)
+            yield from then(sorted(found.values(), key=lambda one: one.snapshot.at), faults)
+
+        gather = Gather(len(nodes), finish)
+        if not nodes:
+            yield from finish()
+        for node in nodes:
+
+            def answered(answer: wire.Message, node: Node = node) -> Iterator[do.Action]:
+                if isinstance(answer, wire.Snapshots):
+                    told[node.name] = answer.found
+                else:
+                    assert isinstance(answer, wire.Done)
+                    faults.append(f"{node.name}: {answer.text}")
+                yield from gather.one()
+
+            order = wire.ListSnapshots(self._orders.number(), task)
+            yield from self._orders.send(
+                node, order, order.order, self._now(), answered, within_s=LIST_S,
+                wanted=wire.Snapshots,
+            )
+
+    # ---- tasks that are known by their snapshots alone -------------------------------------
+
+    def remove(self, operator: int, request: op.ForgetTasks) -> Iterator[do.Action] | None:
+        """Has the snapshots of such tasks dropped, if all that are named are such."""
+        try:
+            subjects = [self.subject(reference) for reference in request.tasks]
+        except UsageError:
+            return None
+        if not subjects or any(subject.task for subject in subjects):
+            return None
+        return self._remove(operator, request.id, subjects)
+
+    def _remove(
+        self, operator: int, number: int, subjects: list[Subject]
+    ) -> Iterator[do.Action]:
+        views = []
+        for subject in subjects:
+            (first, *_) = self._lodging.nodes(subject.id)
+            views.append(op.TaskView(first.name, Task(
+                Spec(subject.id, ()), Status.UNKNOWN, reason="only its snapshots were known",
+            )))
+            yield from self._lodging.forgotten(subject.id, True)
+        yield do.Answer(operator, op.Tasks(number, tuple(views)))
 
 
-def _same_files(request: op.RestartTask, task: Task, found: Snapshot) -> op.Problem:
-    names = ", ".join(name.decode("utf-8", "backslashreplace") for name in found.writes[:3])
-    more = f" and {len(found.writes) - 3} more" if len(found.writes) > 3 else ""
-    return op.Problem(
-        request.id, "writes", f"{task.id} had {names}{more} open for writing when snapshot "
-        f"{found.id} was taken: copies of it would all write there",
-        f"`restart {task.id} --from {found.id}` starts one, once it has ended",
+def view(one: Snapshot, nodes: tuple[str, ...]) -> op.SnapshotView:
+    """As people see it."""
+    return op.SnapshotView(
+        one.id, one.spec.task, nodes, one.spec.kind, one.at, one.size, one.packed,
+        one.blackout_ms, one.writes,
     )
+
+
+def _problem(number: int, taken: Taken) -> op.Problem:
+    return op.Problem(number, taken.code, taken.text, taken.hint)

@@ -57,6 +57,15 @@ SCHEMA: tuple[str, ...] = (
         done INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE lodgers (
+        task TEXT NOT NULL, node TEXT NOT NULL, role TEXT NOT NULL, PRIMARY KEY (task, node)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE schedules (
+        task TEXT PRIMARY KEY, every_s REAL NOT NULL, keep INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE heirs (task TEXT PRIMARY KEY, heir TEXT NOT NULL) STRICT;
+    """,
 )
 #: Rows of history kept; older ones go, a tenth at a time.
 EVENTS_KEPT = 100_000
@@ -91,6 +100,10 @@ class Kept(msgspec.Struct):
     sources: dict[str, bytes] = {}
     #: Signals that were sent to shadows, the last of each task.
     relays: list[do.KeepRelay] = []
+    lodgers: list[do.KeepLodger] = []
+    schedules: list[do.KeepSchedule] = []
+    #: The oldest first.
+    heirs: list[do.KeepHeir] = []
 
 
 def _readable(rows: Iterable[tuple[Any, bytes]], kind: type[T]) -> Iterator[tuple[Any, T]]:
@@ -189,6 +202,17 @@ class Store:
             relays=[
                 do.KeepRelay(task, number, signal, sent, bool(done)) for task, number, signal, sent,
                 done in db.execute("SELECT task, id, number, sent, done FROM relays")
+            ],
+            lodgers=[
+                do.KeepLodger(*row) for row in db.execute("SELECT task, node, role FROM lodgers")
+            ],
+            schedules=[
+                do.KeepSchedule(*row)
+                for row in db.execute("SELECT task, every_s, keep FROM schedules")
+            ],
+            heirs=[
+                do.KeepHeir(*row)
+                for row in db.execute("SELECT task, heir FROM heirs ORDER BY rowid")
             ],
         )
         self._settle(kept)
@@ -327,6 +351,18 @@ class Store:
                 run("INSERT OR REPLACE INTO relays VALUES (?, ?, ?, ?, ?)", relay)
             case do.DropRelay(task):
                 run("DELETE FROM relays WHERE task = ?", (task,))
+            case do.KeepLodger(task, node, role):
+                run("INSERT OR REPLACE INTO lodgers VALUES (?, ?, ?)", (task, node, role))
+            case do.DropLodger(task, node):
+                run("DELETE FROM lodgers WHERE task = ? AND node = ?", (task, node))
+            case do.KeepSchedule(task, every_s, keep):
+                run("INSERT OR REPLACE INTO schedules VALUES (?, ?, ?)", (task, every_s, keep))
+            case do.DropSchedule(task):
+                run("DELETE FROM schedules WHERE task = ?", (task,))
+            case do.KeepHeir(task, heir):
+                run("INSERT OR REPLACE INTO heirs VALUES (?, ?)", (task, heir))
+            case do.DropHeir(task):
+                run("DELETE FROM heirs WHERE task = ?", (task,))
             case do.KeepEvent(event):
                 seq = run("INSERT INTO events (record) VALUES (?)", (_encode(event),)).lastrowid
                 if seq and seq % (EVENTS_KEPT // 10) == 0:

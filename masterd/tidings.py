@@ -1,6 +1,6 @@
 """What nodes tell of tasks: what of it is believed, and who hears of it.  Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -39,8 +39,11 @@ class Tidings:
     def __init__(
         self, registry: Registry, note: Note, launches: Launches, follows: Follows, waits: Waits,
         moves: Moves, shadows: Shadows, homelogs: HomeLogs, sources: dict[str, bytes],
+        forgotten: Callable[[str, bool], Iterator[do.Action]],
     ):
-        """``sources`` are the texts of Python programs by their digest, shared with launches."""
+        """``sources`` are the texts of Python programs by their digest, shared with launches;
+        ``forgotten`` hears of a task that there is no more, and whether it has surely ended."""
+        self._forgotten = forgotten
         self._registry = registry
         self._note = note
         self._launches = launches
@@ -145,7 +148,7 @@ class Tidings:
                         node, replace(task, status=Status.UNKNOWN, reason=reason)
                     )
             elif task.status is not Status.UNKNOWN or task.pid is not None:
-                yield from self.forget(node, task.id)
+                yield from self.forget(node, task.id, surely=task.status.ended)
         node.reporting.clear()
         for name in surplus_tasks(node):
             yield from self.forget(node, name)
@@ -159,8 +162,10 @@ class Tidings:
             yield from self.forget(node, task, code, text)
 
     def forget(
-        self, node: Node, task: str, code: str = "forgotten", text: str = "the task was removed"
+        self, node: Node, task: str, code: str = "forgotten", text: str = "the task was removed",
+        *, surely: bool = True,
     ) -> Iterator[do.Action]:
+        """``surely``: somebody wanted that, or it had ended for certain."""
         if task not in node.tasks:
             return
         digest = node.tasks[task].spec.digest
@@ -176,6 +181,7 @@ class Tidings:
         yield from self._follows.forgotten(task, code, text)
         yield from self._waits.changed(task)
         yield from self._moves.ended(task)
+        yield from self._forgotten(task, surely)
         yield from self._shadows.forgotten(task)
         yield from self._homelogs.stop(task)
         other, claim = self._registry.doubted.pop(task, (node, None))

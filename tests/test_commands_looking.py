@@ -112,7 +112,7 @@ def test_the_json_of_list_has_the_documented_shape(master: Scripted, desk: Desk)
         "task": "p2aaaaaa", "node": "node1", "home": "node9", "kind": "shell",
         "command": "sleep 60", "pid": 7, "status": "exited", "exit_code": None,
         "signal": "SIGKILL", "reason": None, "epoch": 1, "log": "/l",
-        "name": None, "user": None, "started_at": 1.5, "ended_at": None,
+        "name": None, "user": None, "started_at": 1.5, "ended_at": None, "snapshot_every_s": None,
     }]
 
 

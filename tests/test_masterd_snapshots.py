@@ -39,10 +39,11 @@ def test_a_checkpoint_is_asked_of_the_tasks_node_and_told_as_it_is_kept() -> Non
     assert world.ask(op.CheckpointTask(5, "aaa", 4)) == []
     (order,) = world.sends(m.Checkpoint)
     assert (order.task, order.keep, len(order.snapshot)) == (T, 4, 8)
-    node.say(m.Snapshots(order.order, (NEW,)))
+    node.say(m.Snapshots(order.order, (replace(NEW, id=order.snapshot),)))
     (answer,) = world.replies()
     assert answer == op.Snapshots(
-        5, (op.SnapshotView(NEW.id, T, "n1", "python", 2.0, 200, 60),)
+        5, (op.SnapshotView(order.snapshot, T, ("n1",), "python", 2.0, 200, 60),),
+        ("kept on n1 only: no other node is up",),
     )
 
 

@@ -46,10 +46,10 @@ REQUESTS: list[tuple[op.Request, dict[str, object]]] = [
     (op.ResolveMove(1, "m1", "source"), {"move": "m1", "side": "source"}),
     (op.ListPrograms(1, "n1"), {"nodes": "n1"}),
     (op.JudgeMove(1, "a", "@b,c"), {"task": "a", "nodes": "@b,c"}),
-    (op.CheckpointTask(1, "a", 5), {"task": "a", "keep": 5}),
+    (op.CheckpointTask(1, "a", 5, 60.0), {"task": "a", "keep": 5, "every_s": 60.0}),
     (op.ListSnapshots(1, "a"), {"task": "a"}),
-    (op.RestartTask(1, "a", "s", True, 2),
-     {"task": "a", "snapshot": "s", "fork": True, "count": 2}),
+    (op.RestartTask(1, "a", "s", True, 2, ("n1", "@b,c")),
+     {"task": "a", "snapshot": "s", "fork": True, "count": 2, "nodes": ["n1", "@b,c"]}),
 ]
 REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
     (op.Attached(1, "m", "h:1", "0", 5, "/s"),
@@ -86,8 +86,8 @@ REPLIES: list[tuple[op.Reply, dict[str, object]]] = [
      {"task": "a", "node": "n1", "verdicts": [
          {"node": "n2", "verdict": "no",
           "reasons": [{"code": "cwd", "text": "gone", "fix": "make it"}]}]}),
-    (op.Snapshots(1, (op.SnapshotView("s", "a", "n1", "python", 2.5, 100, 50, 7.5, (b"o",)),)),
-     {"snapshots": [{"id": "s", "task": "a", "node": "n1", "kind": "python", "at": 2.5,
+    (op.Snapshots(1, (op.SnapshotView("s", "a", ("n1",), "python", 2.5, 100, 50, 7.5, (b"o",)),)),
+     {"snapshots": [{"id": "s", "task": "a", "nodes": ["n1"], "kind": "python", "at": 2.5,
                      "size": 100, "packed": 50, "blackout_ms": 7.5, "writes": [b"o"]}]}),
 ]
 

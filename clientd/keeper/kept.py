@@ -23,7 +23,7 @@ from clientd.keeper.register import Register, code_of
 from godwit import failpoint
 from godwit.errors import TaskError
 from godwit.names import is_task_id
-from godwit.task.record import Snapshot, Spec, Task
+from godwit.task.record import Snapshot, Spec
 
 #: Seconds that compressing may take.
 LIMIT_S = 600.0
@@ -64,17 +64,17 @@ class Kept:
         if any(other.task == order.task for other in self._wanted.values()):
             raise TaskError("busy", f"a snapshot of {order.task} is being written already")
         os.makedirs(self._top, 0o700, exist_ok=True)
-        self._check_room(task)
+        self._check_room(traits.memory(task.pid or 0), f"the memory of {task.id}")
         self._wanted[order.snapshot] = order
         return task.spec
 
-    def _check_room(self, task: Task) -> None:
-        """Before the task stands still for nothing.  Raises TaskError, OSError."""
-        found = os.statvfs(self._top)
-        free, needed = found.f_bavail * found.f_frsize, traits.memory(task.pid or 0)
-        if free < needed:
-            raise TaskError("ENOSPC", f"{task.id} has {needed >> 20} MiB of memory, and "
-                            f"{free >> 20} MiB are free in {self._top}")
+    def _check_room(self, needed: int, whose: str) -> None:
+        """Before anybody stands still, or sends, for nothing.  Raises TaskError, OSError."""
+        disk = os.statvfs(self._top)
+        free = disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)
+        if disk.f_blocks and free < needed:  # there are file systems that do not count
+            text = f"{whose} needs {needed} bytes, {free} are free in {self._top}"
+            raise TaskError("no-space", text)
 
     def spec(self, snapshot: str) -> Spec | None:
         """Of the task that this is being made of, while somebody waits for it."""

@@ -93,18 +93,12 @@ class Lodged(Kept):
         if any(coming.snapshot.id == one.id for coming in self._coming.values()):
             raise TaskError("exists", f"snapshot {one.id} is on its way here already")
         os.makedirs(self._top, 0o700, exist_ok=True)
-        self._check_room(one)
+        self._check_room(one.packed, f"snapshot {one.id}")
         self._drop(one.id)
         name = self._parcels.make()
         self._coming[name] = order
         path = self._parcels.path(name)
         self._register.tell(orders.Berth(order.order, one.id, name, path, one.packed))
-
-    def _check_room(self, one: Snapshot) -> None:
-        disk = os.statvfs(self._top)
-        free = disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)
-        if disk.f_blocks and one.packed > free:
-            raise TaskError("no-space", f"needs {one.packed} bytes, {free} are free there")
 
     def stow(self, order: orders.Stow) -> None:
         """All of it has come.  Raises TaskError, OSError; and then nothing of it is kept."""

@@ -42,6 +42,7 @@ def task(view: op.TaskView) -> Document:
         "user": it.spec.user or None,
         "started_at": it.started_at or None,
         "ended_at": it.ended_at or None,
+        "snapshot_every_s": view.every_s or None,
     }
 
 

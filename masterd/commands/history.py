@@ -146,6 +146,8 @@ def _facts(view: op.TaskView) -> list[tuple[str, str]]:
         ("ended", tables.clock(it.ended_at) if it.ended_at else ""),
         ("ran for", render.age(ended - it.started_at) if it.started_at else ""),
         ("log", it.log),
+        ("from", f"snapshot {spec.snapshot}" if spec.snapshot else ""),
+        ("snapshots", f"each {render.age(view.every_s)}" if view.every_s else ""),
     ]
     facts += [
         ("environment", f"{asjson.text(name)}={asjson.text(value)}")

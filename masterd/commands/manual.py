@@ -27,7 +27,7 @@ Data is on stdout, everything else on stderr; numbers are exact, and what is not
 ```text
 list        {"nodes": [{"name", "address", "state", "load": {...}, "can": [...], "lacks": {...},
                         "system", "silent_s", "tasks": [TASK]}]}
-pid, execute, run, kill, sKill, signal, pause, resume, wait
+pid, execute, run, kill, sKill, signal, pause, resume, wait, restart, fork
             {"tasks": [TASK]}
 getrusage   {"nodes": [{"name", "children": {"utime_s", "stime_s", "maxrss_bytes", ...}}],
              "tasks": [{"task", "utime_s", "stime_s", "maxrss_bytes", "minflt", "majflt",
@@ -38,6 +38,9 @@ move, transfer, resolve
 moves       {"moves": [MOVE]}
 why         {"task", "from", "nodes": [{"node", "verdict", "kind", "blackout_ms",
                                         "reasons": [{"code", "text", "fix", "verdict"}]}]}
+checkpoint, snapshots
+            {"snapshots": [{"id", "task", "at", "kind", "bytes", "kept_bytes", "nodes": [...]}],
+             "every_s", "keep", "remarks": [...]}; checkpoint --stop {"task"}
 programs    {"programs": [{"name", "takes", "does", "nodes": [...]}]}
 events      {"events": [{"at", "level", "text", "node", "task"}]}
 logs, on    {"task", "node", "line"}; where bytes were dropped also "dropped"     a line each;
@@ -52,9 +55,9 @@ register, revoke, dereg, stop
 ```
 
 TASK is `{"task", "node", "home", "kind", "command", "pid", "status", "exit_code", "signal",
-"reason", "epoch", "log", "name", "user", "started_at", "ended_at"}`. `state` of a node is up,
-suspect, unreachable or left; `status` of a task is starting, running, paused, frozen, held,
-exited, failed or unknown; times are seconds since 1970.
+"reason", "epoch", "log", "name", "user", "started_at", "ended_at", "snapshot_every_s"}`.
+`state` of a node is up, suspect, unreachable or left; `status` of a task is starting, running,
+paused, frozen, held, exited, failed or unknown; times are seconds since 1970.
 
 MOVE is `{"id", "task", "from", "to", "kind", "result", "state", "code", "reason", "hint",
 "blackout_ms", "blackout_is_bound", "bytes", "way", "budget_ms", "predicted_ms", "snapshot",

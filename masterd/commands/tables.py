@@ -114,6 +114,8 @@ def tasks(view: View, found: Sequence[op.TaskView], now: float) -> list[str]:
     ]
     if view.wide or any(home(each) != each.node for each in found):
         columns.insert(2, ("HOME", home))
+    if any(each.every_s for each in found):
+        columns.append(("SNAPSHOTS", _every))
     if view.wide:
         columns += [
             ("EPOCH", lambda v: str(v.task.spec.epoch)),
@@ -128,6 +130,11 @@ def tasks(view: View, found: Sequence[op.TaskView], now: float) -> list[str]:
 def home(view: op.TaskView) -> str:
     """The node where the task was started."""
     return view.task.spec.home or view.node
+
+
+def _every(view: op.TaskView) -> str:
+    """How often one is taken by itself."""
+    return f"each {render.age(view.every_s)}" if view.every_s else "-"
 
 
 def pids(view: View, found: Sequence[op.TaskView]) -> list[str]:

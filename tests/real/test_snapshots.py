@@ -44,7 +44,7 @@ def test_a_task_goes_on_after_a_checkpoint_without_losing_a_number(alone: Moving
     assert (alone.shown(task)["pid"], alone.shown(task)["status"]) == (pid, "running")
     listed = alone.json("snapshots", "--json", task)["snapshots"]
     assert [one["id"] for one in listed] == taken[1:]
-    assert {one["node"] for one in listed} == {"node1"}
+    assert [one["nodes"] for one in listed] == [["node1"]] * 2
     kept = alone.top / "node1" / "kept"
     assert sorted(path.name for path in kept.iterdir()) == sorted(
         f"{name}.{end}" for name in taken[1:] for end in ("gz", "json")
