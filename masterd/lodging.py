@@ -10,6 +10,7 @@ The rule: snapshots are dropped with their task when it was removed, or forgotte
 for certain.  Of a task that only went out of sight they stay: they may be all that is left of it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -41,7 +42,8 @@ class Carriage:
     source: Node
     target: Node
     ticket: str
-    then: Then
+    #: All who wait for it.
+    then: list[Then]
     lodge: int = 0
     give: int = 0
     over: bool = False
@@ -65,12 +67,14 @@ class Lodging:
         self.records: dict[str, dict[str, do.Lodger]] = {}
         #: By the order that the receiver answers.
         self._carriages: dict[int, Carriage] = {}
+        #: (task, node): starts from what is there are under way.
+        self._in_use: Counter[tuple[str, str]] = Counter()
 
     # ---- who has some ----------------------------------------------------------------------
 
     def told(self, node: Node, tasks: tuple[str, ...]) -> Iterator[do.Action]:
         """A node tells of whom it has some."""
-        node.lodging = frozenset(tasks)
+        node.lodging, node.lodges = frozenset(tasks), True
         for task, records in list(self.records.items()):
             if node.name in records and task not in node.lodging and not self._comes(task, node):
                 yield from self._forget(task, node.name)
@@ -128,9 +132,17 @@ class Lodging:
         if node is not None and node.connected:
             yield from self._unlodge(node, wire.Unlodge(self._orders.number(), (task,)))
 
-    def unlodge(self, node: Node, snapshot: str) -> Iterator[do.Action]:
-        """It was there to be started from, and is not needed any more."""
-        yield from self._unlodge(node, wire.Unlodge(self._orders.number(), (), (snapshot,)))
+    def use(self, task: str, node: Node) -> None:
+        """A start from what is there is under way: it is not dropped till ``release``."""
+        self._in_use[task, node.name] += 1
+
+    def release(self, one: Snapshot, node: Node, fetched: bool) -> Iterator[do.Action]:
+        """``fetched``: it was brought there to be started from, and is not needed any more."""
+        task = one.spec.task
+        self._in_use -= Counter({(task, node.name): 1})
+        is_peer = self.records.get(task, {}).get(node.name) == "peer"
+        if fetched and not is_peer and (task, node.name) not in self._in_use:
+            yield from self._unlodge(node, wire.Unlodge(self._orders.number(), (), (one.id,)))
 
     @staticmethod
     def _unlodge(node: Node, order: wire.Unlodge) -> Iterator[do.Action]:
@@ -172,16 +184,18 @@ class Lodging:
         """Has a snapshot copied to the task's peer, or to another that becomes it."""
         candidates = self._candidates(task, source)
         if not candidates:
-            others = [
-                node for node in self._registry.nodes.values()
-                if node is not source and node.connected
-            ]
-            why = f"no other node that is up has {task.spec.kind} tasks" if others else (
-                "no other node is up"
-            )
-            yield from then(None, why)
+            yield from then(None, self._why_none(task, source))
             return
         yield from self._try(snapshot, source, candidates[:TRIES], keep, then, [])
+
+    def _why_none(self, task: Task, source: Node) -> str:
+        if task.id not in self._registry.where:
+            return "the task was removed"
+        others = [
+            node for node in self._registry.nodes.values()
+            if node is not source and node.connected
+        ]
+        return "no other node that is up can run it" if others else "no other node is up"
 
     def _try(
         self, snapshot: Snapshot, source: Node, targets: list[Node], keep: int, then: Copied,
@@ -204,25 +218,30 @@ class Lodging:
         yield from self.carry(snapshot, source, target, keep, tried)
 
     def _candidates(self, task: Task, source: Node) -> list[Node]:
-        """Its peer first; then the least used, by what runs there and what is lodged there."""
+        """Its peer first, then who has some; then the least used, by what runs there and what is
+        lodged there."""
         records = self.records.get(task.id, {})
         found = [
             node for node in self._registry.nodes.values()
             if node is not source and node.connected and node.state is State.UP
-            and not node.dismissing and has_kind(task, node)
-            and not _forbids(task, source, node)
+            and node.lodges and not node.dismissing and has_kind(task, node)
+            and not _forbids(task, source, node) and task.id in self._registry.where
         ]
 
-        def weight(node: Node) -> tuple[bool, int, str]:
+        def weight(node: Node) -> tuple[int, int, str]:
             runs = sum(not known.status.ended for known in node.tasks.values())
-            return records.get(node.name) != "peer", runs + len(node.lodging), node.name
+            role = 0 if records.get(node.name) == "peer" else 1 if task.id in node.lodging else 2
+            return role, runs + len(node.lodging), node.name
 
         return sorted(found, key=weight)
 
     def _settled(self, task: str, peer: Node) -> Iterator[do.Action]:
-        """It has the newest: an earlier peer, back some day, is to drop what it has."""
+        """It has the newest: all others are to drop what they have, when they are back."""
+        if task not in self._registry.where:  # it was removed meanwhile
+            yield from self._drop(task, peer.name)
+            return
         for name, role in list(self.records.get(task, {}).items()):
-            if role == "peer" and name != peer.name:
+            if role != "gone" and name != peer.name and (task, name) not in self._in_use:
                 yield from self._drop(task, name)
         yield from self._record(task, peer.name, "peer")
 
@@ -234,11 +253,18 @@ class Lodging:
         That it may have some is on record before it is told.
         """
         task = snapshot.spec.task
-        carriage = Carriage(snapshot, source, target, self._new_ticket(), then)
+        for known in self._carriages.values():
+            if known.target is target and known.snapshot.id == snapshot.id:
+                known.then.append(then)
+                return
+        for node in (source, target):
+            if node.connected and not node.lodges:
+                yield from then("old", f"the clientd of {node.name} is too old to pass snapshots")
+                return
+        carriage = Carriage(snapshot, source, target, self._new_ticket(), [then])
         carriage.lodge = number = self._orders.number()
         self._carriages[number] = carriage
-        known = self.records.get(task, {}).get(target.name)
-        if known in (None, "gone"):
+        if self.records.get(task, {}).get(target.name) in (None, "gone"):
             # A peer is one once it has some; till then it may have to drop them.
             yield from self._record(task, target.name, "more")
             yield do.Commit()
@@ -304,7 +330,8 @@ class Lodging:
         has_none = task not in target.lodging and not self._comes(task, target)
         if code and target.connected and has_none and target.name in self.records.get(task, {}):
             yield from self._forget(task, target.name)
-        yield from carriage.then(code, text)
+        for then in carriage.then:
+            yield from then(code, text)
 
     def _comes(self, task: str, node: Node) -> bool:
         return any(

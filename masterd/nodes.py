@@ -250,7 +250,7 @@ class Nodes:
         node.release = hello.release
         node.goodbye, node.dismissing = "", False
         node.reporting.clear()
-        node.lodging = frozenset()
+        node.lodging, node.lodges = frozenset(), False
         yield do.KeepNode(node.name, node.node, node.host, node.port)
         yield do.Open(link, "control")
         yield do.Send(link, wire.Welcome(self._master))

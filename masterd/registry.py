@@ -99,6 +99,8 @@ class Node:
     tasks: dict[str, Task] = field(default_factory=dict)
     #: Tasks of other nodes of which it has snapshots, as it said last.
     lodging: frozenset[str] = frozenset()
+    #: It says so at all: its clientd is not too old to pass snapshots.
+    lodges: bool = False
     #: Ids in the Report that is coming in.
     reporting: set[str] = field(default_factory=set)
     #: Its own goodbye, if it said one.

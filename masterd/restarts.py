@@ -154,10 +154,15 @@ class Restarts:
         def finish() -> Iterator[do.Action]:
             ready = [node for node in targets if node.name not in faults]
             fetched = [node for node in missing if node.name not in faults]
+            for node in targets:
+                if node.name in faults:
+                    yield from self._lodging.release(chosen.snapshot, node, False)
             yield from self._start(
                 operator, request, subject, chosen, ready, list(faults.values()), fetched
             )
 
+        for node in targets:
+            self._lodging.use(subject.id, node)
         gather = Gather(len(missing), finish)
         if not missing:
             yield from finish()
@@ -184,9 +189,9 @@ class Restarts:
             if runs and not request.fork and request.lost:
                 yield from self._heirs.add(subject.id, runs[0].task.id)
             waiting = {view.node for view in views if view.task.status is Status.STARTING}
-            for node in fetched:
-                if node.name not in waiting:  # else it may need it yet
-                    yield from self._lodging.unlodge(node, snapshot)
+            for node in nodes:
+                is_done = node in fetched and node.name not in waiting  # else it may need it yet
+                yield from self._lodging.release(chosen.snapshot, node, is_done)
 
         execute = op.Execute(
             request.id, "", spec.argv, shell=spec.shell, cwd=spec.cwd, env=spec.env,

@@ -25,8 +25,8 @@ MOST_S = 31 * 86400.0
 #: Seconds after a start of the master within which each first beat comes.
 SOON_S = 30.0
 
-#: Told why a snapshot was not taken, or not copied; empty: all is well.
-Done = Callable[[str], Iterator[do.Action]]
+#: Told why a snapshot was not taken, or not copied; empty: all is well; None: it was left out.
+Done = Callable[[str | None], Iterator[do.Action]]
 #: Takes a snapshot of a task and keeps so many.
 Take = Callable[[Task, Node, int, Done], Iterator[do.Action]]
 
@@ -69,9 +69,12 @@ class Schedules:
         #: By task.
         self.all: dict[str, Schedule] = {}
 
-    def load(self, records: list[do.KeepSchedule], now: float) -> None:
-        """As an earlier master had them."""
+    def load(self, records: list[do.KeepSchedule], now: float) -> Iterator[do.DropSchedule]:
+        """As an earlier master had them; those of tasks that are not known any more are to go."""
         for one in records:
+            if one.task not in self._registry.where:
+                yield do.DropSchedule(one.task)
+                continue
             due = now + min(one.every_s, SOON_S)
             self.all[one.task] = Schedule(one.every_s, one.keep, due)
             self._registry.every_s[one.task] = one.every_s
@@ -111,9 +114,10 @@ class Schedules:
             return
         one.busy = True
 
-        def done(why: str) -> Iterator[do.Action]:
+        def done(why: str | None) -> Iterator[do.Action]:
             one.busy = False
-            if self.all.get(name) is one and why != one.said:
+            if self.all.get(name) is one and why not in (None, one.said):
+                assert why is not None
                 yield from self._tell(name, one, why)
 
         yield from self._take(task, node, one.keep, done)

@@ -146,7 +146,8 @@ class Server:
         self._core.shadows.relays.update((relay.task, relay) for relay in kept.relays)
         self._core.moves.load(kept.moves, self._loop.time())
         self._core.lodging.load(kept.lodgers)
-        self._core.schedules.load(kept.schedules, time.monotonic())
+        for schedule in self._core.schedules.load(kept.schedules, time.monotonic()):
+            self._store.put(schedule)
         self._core.heirs.load(kept.heirs)
 
     def _write_address(self, address: str) -> None:

@@ -28,6 +28,8 @@ LIST_S = 10.0
 MOST_KEPT = 100
 #: And of one of which a move takes one.
 BY_MOVE = 3
+#: With these a node says that it cannot just now: a beat of a schedule is left out.
+LATER = ("busy", "moving", "paused", "ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,9 @@ class Snapshots:
     ) -> Iterator[do.Action]:
         """As Schedules wants it."""
         def then(taken: Taken) -> Iterator[do.Action]:
+            if taken.code in LATER:
+                yield from done(None)
+                return
             alone = taken.snapshot is not None and taken.text
             yield from done(f"kept on {node.name} only: {taken.text}" if alone else taken.text)
 

@@ -160,6 +160,7 @@ class Mastering:
             core.orders._pending, core.launches._waiting, core.confirms._waiting,
             core.follows._streams, core.follows._readings, core.waits._waits,
             core.copies._copies, core.upgrades._upgrades, core.judging._waiting,
+            core.lodging._carriages, core.lodging._in_use,
         ))
 
 

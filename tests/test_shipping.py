@@ -340,3 +340,57 @@ def test_more_ships_than_a_node_has_room_for_are_refused(
         await pair.destination.awaits(pair.source, "m3")
 
     run(scene, tmp_path)
+
+
+async def without_log(pair: Pair, size: int) -> str:
+    """The destination waits for an image alone, and for so many bytes; the address to call."""
+    image = pair.destination.files()[1]
+    image.touch()
+    pair.destination.shipping.receive(
+        do.AwaitShip("m", TICKET, (pair.source.leaf,), "", str(image), size=size), "127.0.0.1"
+    )
+    return f"127.0.0.1:{(await pair.destination.next(on.ShipAwaited)).port}"
+
+
+async def ship_image(pair: Pair, address: str, data: bytes) -> None:
+    pair.source.write(b"", data)
+    start = do.StartShip("m", address, TICKET, (pair.destination.leaf,), "")
+    pair.source.shipping.send(start)
+    await pair.source.next(on.CaughtUp)
+    image = str(pair.source.files()[1])
+    pair.source.shipping.image(do.ShipImage("m", image, 0, len(data)))
+
+
+def test_a_ship_without_a_log_brings_the_image_and_both_ends_hear_of_it(tmp_path: Path) -> None:
+    async def scene(pair: Pair) -> None:
+        data = os.urandom(MIB + 7)
+        await ship_image(pair, await without_log(pair, len(data)), data)
+        await pair.destination.next(on.Landed)
+        await pair.source.next(on.Shipped)
+        assert pair.destination.files()[1].read_bytes() == data
+
+    run(scene, tmp_path)
+
+
+@pytest.mark.parametrize("size", [299, 301])
+def test_an_image_of_another_size_than_was_announced_is_refused(
+    size: int, tmp_path: Path
+) -> None:
+    async def scene(pair: Pair) -> None:
+        await ship_image(pair, await without_log(pair, size), os.urandom(300))
+        assert (await pair.destination.next(on.ShipFailed)).code == "size"
+        assert (await pair.source.next(on.ShipFailed)).code == "size"
+        assert pair.destination.files()[1].read_bytes() == b""
+
+    run(scene, tmp_path)
+
+
+def test_where_no_log_is_wanted_not_a_byte_of_one_is_taken(tmp_path: Path) -> None:
+    async def scene(pair: Pair) -> None:
+        address = await without_log(pair, 300)
+        pair.source.write(b"a log", b"")
+        pair.source.sends(pair.destination, address)
+        assert "the task's log" in (await pair.destination.next(on.ShipFailed)).text
+        await pair.source.next(on.ShipFailed)
+
+    run(scene, tmp_path)

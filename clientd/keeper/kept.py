@@ -146,9 +146,12 @@ class Kept:
 
     def listed(self) -> list[Snapshot]:
         """Of tasks that are here, the oldest first."""
+        return [one for one in self.all_kept() if one.spec.task in self._register.tasks]
+
+    def all_kept(self) -> list[Snapshot]:
+        """Of whatever tasks, the oldest first."""
         found = [one for name in self._names() if (one := self._read(name)) is not None]
-        here = [one for one in found if one.spec.task in self._register.tasks]
-        return sorted(here, key=lambda one: one.at)
+        return sorted(found, key=lambda one: one.at)
 
     def _names(self) -> set[str]:
         with suppress(FileNotFoundError):

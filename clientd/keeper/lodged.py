@@ -55,8 +55,7 @@ class Lodged(Kept):
 
     def listed(self) -> list[Snapshot]:
         """The oldest first."""
-        found = [one for name in self._names() if (one := self._read(name)) is not None]
-        return sorted(found, key=lambda one: one.at)
+        return self.all_kept()
 
     def sweep(self) -> None:
         """Drops what did not become whole under an earlier keeper."""
@@ -75,6 +74,19 @@ class Lodged(Kept):
         if now != self.tasks:
             self.tasks = now
             self._register.tell(orders.Lodging(now))
+
+    def take_over(self, kept: Kept, task: str) -> None:
+        """The task has left: what was kept of it here is lodged from now on.  Raises OSError."""
+        mine = [one.id for one in kept.all_kept() if one.spec.task == task]
+        if not mine:
+            return
+        os.makedirs(self._top, 0o700, exist_ok=True)
+        for name in mine:
+            here = kept.packed_path(name)
+            with suppress(FileExistsError):
+                os.link(f"{here.removesuffix('gz')}json", self._path(name, "json"))
+            os.rename(here, self._path(name, "gz"))
+        self._tell_tasks()
 
     # ---- one comes -------------------------------------------------------------------------
 
@@ -105,8 +117,8 @@ class Lodged(Kept):
         coming = self._coming.get(order.parcel)
         if coming is None:
             raise TaskError("lost", "nobody waits for this snapshot")
-        failpoint.hit("lodge.before")
         try:
+            failpoint.hit("lodge.before")
             self._stow(order, coming)
         except (TaskError, OSError):
             self.drop_parcel(order.parcel)

@@ -36,8 +36,12 @@ class Parcels:
         name = secrets.token_hex(8)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = self._open[name] = os.open(self.path(name), flags, 0o600)
-        self._give(fd)
-        failpoint.hit("parcel.made")
+        try:
+            self._give(fd)
+            failpoint.hit("parcel.made")
+        except OSError:
+            self.drop(name)
+            raise
         return name
 
     def lend(self, path: str) -> str:

@@ -138,6 +138,8 @@ class Mover:
         self._register.say(f"move {record.part.value}", f"{record.task} ({record.move}){why}")
         if record.part in (Part.CONSUMED, Part.RESUMING):
             self._arrives(record.task)
+        if record.part is Part.FINISHED:
+            self._leave_snapshots(record.task)
         if record.pid is not None and record.part in (Part.CONSUMED, Part.RESUMING):
             self._way(record.task, record.move).settle_in(record)
         return True
@@ -149,6 +151,14 @@ class Mover:
             known = self._register.ledger.moves[move].incoming
         assert known is not None
         return self._ways[known.spec.kind]
+
+    def _leave_snapshots(self, task: str) -> None:
+        """They stay here, though the task does not."""
+        try:
+            self._births.lodged.take_over(self._births.kept, task)
+        except OSError as err:
+            text = f"snapshots of {task}, which has left: {err.strerror}"
+            self._register.log("warning", text, task=task)
 
     # ---- actions ---------------------------------------------------------------------------
 
