@@ -227,6 +227,10 @@ def test_a_task_that_went_out_of_sight_keeps_its_copies_and_can_be_asked_about()
     world.come("n1")  # a machine with an empty disk, under the same name
     assert T not in world.core.registry.where
     assert world.core.lodging.records[T] == {"n2": "peer"}
+    (refused,) = world.ask(op.RestartTask(7, T[:4]))
+    assert isinstance(refused, op.Problem) and "--lost" in refused.hint
+    world.restart(op.RestartTask(7, T[:4], lost=True), n2=(ONE,))
+    assert [launch.spec.snapshot for launch in launches(world).values()] == [ONE.id]
     world.ask(op.ListSnapshots(7, T))
     assert len(world.to("n2", m.ListSnapshots)) == 1
     (views,) = world.ask(op.ForgetTasks(8, (T,)))

@@ -215,8 +215,26 @@ def test_an_orphan_with_such_an_agent_is_registered_by_its_code(one: Cluster) ->
     (one.top / "node1" / "files" / "between").write_text("x")
     assert one.godwit("copy", "node1:between", "far:").returncode == 0
     assert one.godwit("execute", "--wait", "-f", "far", "cat", "between").stdout == "x"
+    pass_a_snapshot(one, "node1", "far")
     assert one.godwit("dereg", "--yes", "far").returncode == 0
     assert one.nodes.pop("far").close(expect_empty=True) == []
+
+
+def pass_a_snapshot(one: Cluster, source: str, peer: str) -> None:
+    """Through the hands of both agents, into and out of folders that are root's alone."""
+    (task,) = one.json("run", "--json", source, "CountProcess", "1000000", "0.01")["tasks"]
+    (taken,) = one.json("checkpoint", "--json", task["task"])["snapshots"]
+    assert taken["nodes"] == [source, peer]
+    here = one.top / source / "kept" / f"{taken['id']}.gz"
+    there = one.top / peer / "lodged" / f"{taken['id']}.gz"
+    assert there.read_bytes() == here.read_bytes()
+    for path in (here, there, there.with_suffix(".json")):
+        found = path.stat()
+        assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o600)
+    for name in (source, peer):
+        assert list((one.top / name / "agent" / "parcels").iterdir()) == []
+    (fork,) = one.json("fork", "--json", task["task"], peer)["tasks"]
+    assert one.godwit("sKill", task["task"], fork["task"]).returncode == 0
 
 
 def test_folders_that_the_user_may_not_enter_are_said_at_the_start(

@@ -101,6 +101,7 @@ def test_forks_start_on_several_nodes_at_once(three: Moving) -> None:
     partly = three.godwit("fork", task, "node2", "node3")
     assert partly.returncode == 1 and "on node2: started" in partly.stdout
     assert "node3" in partly.stderr and len(partly.stderr.splitlines()) == 1
+    three.restart_node("node3")
 
 
 def count_of(cluster: Moving, node: str) -> int:
@@ -147,21 +148,21 @@ def test_a_schedule_goes_on_over_moves_and_masters_and_ends_with_its_task(three:
 
 def test_snapshots_stay_where_they_were_taken_when_their_task_has_moved(three: Moving) -> None:
     task = three.counting()
-    first = taken(three, task)
+    first = three.checkpoint(task)
     three.kill_node(first["nodes"][1])
     target = next(name for name in ("node2", "node3") if name != first["nodes"][1])
     three.move(task, target)
     eventually(lambda: newest(three, task) == (first["id"], ["node1"]), "it is found there")
     (fork,) = three.json("fork", "--json", task, target)["tasks"]
     assert fork["node"] == target
-    goes_on_at(three, target, fork["task"])
+    three.counts_on(target, fork["task"])
     # The next copy goes there, for it has some already.
-    assert taken(three, task)["nodes"] == [target, "node1"]
+    assert three.checkpoint(task)["nodes"] == [target, "node1"]
 
 
 def test_a_task_that_was_given_up_is_ended_when_its_machine_comes_back(three: Moving) -> None:
     task = three.counting()
-    taken(three, task)
+    three.checkpoint(task)
     pid = int(str(three.shown(task)["pid"]))
     three.kill_node("node1")  # nobody hears of its tasks, which run on
     eventually(lambda: "--lost" in three.godwit("restart", task).stderr, "nobody knows")
@@ -173,30 +174,28 @@ def test_a_task_that_was_given_up_is_ended_when_its_machine_comes_back(three: Mo
     eventually(lambda: three.shown(task)["status"] == "exited", "it is ended")
     assert three.shown(task)["signal"] == "SIGKILL"
     assert f"{again['task']} goes on in its place" in three.godwit("events", task).stdout
-    goes_on_at(three, again["node"], again["task"])
+    three.counts_on(again["node"], again["task"])
 
 
-@pytest.mark.parametrize("point", ["parcel.made@1", "lodge.before", "lodge.after"])
-def test_a_peer_that_dies_as_it_gets_a_copy_has_the_next_one(tmp_path: Path, point: str) -> None:
+def test_a_peer_that_dies_as_it_gets_a_copy_has_the_next_one(tmp_path: Path) -> None:
     with Moving(tmp_path, nodes=("node1",)) as cluster:
-        cluster.failpoint = f"{point}:kill"
+        cluster.failpoint = "lodge.before:kill"
         cluster.start_node("node2")
         cluster.failpoint = ""
         cluster.wait_up("node1", "node2")
         task = cluster.counting()
         alone = cluster.godwit("checkpoint", task)
         assert alone.returncode == 0 and "kept on node1 only" in alone.stderr, alone
-        eventually(lambda: cluster.nodes["node2"].ended, f"it dies at {point}")
+        eventually(lambda: cluster.nodes["node2"].ended, "it dies")
         cluster.restart_node("node2")
-        assert taken(cluster, task)["nodes"] == ["node1", "node2"]
+        assert cluster.checkpoint(task)["nodes"] == ["node1", "node2"]
         assert left_in(cluster, "node1") == left_in(cluster, "node2") == []
-        goes_on_at(cluster, "node1", task)
+        cluster.counts_on("node1", task)
 
 
-@pytest.mark.parametrize("point", ["parcel.lent:kill", "link.send@30:kill"])
-def test_a_sender_that_dies_leaves_its_peer_without_pieces(tmp_path: Path, point: str) -> None:
+def test_a_sender_that_dies_leaves_its_peer_without_pieces(tmp_path: Path) -> None:
     with Moving(tmp_path, nodes=("node2",)) as cluster:
-        cluster.failpoint = point
+        cluster.failpoint = "parcel.lent:kill"
         cluster.start_node("node1")
         cluster.failpoint = ""
         cluster.wait_up("node1", "node2")
@@ -204,7 +203,7 @@ def test_a_sender_that_dies_leaves_its_peer_without_pieces(tmp_path: Path, point
         eventually(lambda: not whole(cluster, task), "it dies")
         cluster.kill_node("node1")
         cluster.restart_node("node1")
-        assert taken(cluster, task)["nodes"] == ["node1", "node2"]
+        assert cluster.checkpoint(task)["nodes"] == ["node1", "node2"]
         assert left_in(cluster, "node1") == left_in(cluster, "node2") == []
         folder = cluster.top / "node2" / "lodged"
         assert {path.stem for path in folder.iterdir()} == lodged(cluster, "node2")
