@@ -203,6 +203,8 @@ class KeepLodger:
     task: str
     node: str
     role: Lodger
+    #: Of the task's source text; see Spec.
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)

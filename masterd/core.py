@@ -40,6 +40,7 @@ from masterd.routes import Routes
 from masterd.schedules import Schedules
 from masterd.shadows import Shadows
 from masterd.snapshots import Snapshots
+from masterd.sources import Sources
 from masterd.tidings import Tidings
 from masterd.upgrades import Upgrades
 from masterd.waits import Waits
@@ -100,13 +101,14 @@ class Master:
             Upon(self.orders.lost, self._lost, self._left, self._replaced),
         )
         #: Texts of Python programs by their digest.
-        self.sources: dict[str, bytes] = {}
+        self.sources = Sources(self.registry)
         self.launches = Launches(
             self.registry, chance.task_id, self.confirms,
-            lambda *of: self.tidings.forget(*of), self.sources,
+            lambda *of: self.tidings.forget(*of), self.sources.texts,
         )
         self.lodging = Lodging(
-            self.registry, self.orders, self.admission.leaves, chance.ticket, lambda: self._now
+            self.registry, self.orders, self.sources, self.admission.leaves, chance.ticket,
+            lambda: self._now,
         )
         self.heirs = Heirs(self.registry, self.orders, self._note, lambda: self._now)
         self.follows = Follows(self.registry)
@@ -115,7 +117,8 @@ class Master:
         self.upgrades = Upgrades(self.orders, lambda node, text: self._note(text, node=node))
         self.copies = Copies(self.orders, self.admission.leaves, chance.ticket)
         self.moves = Moves(
-            self.registry, self.history, self.admission.leaves, chance.secret, self.sources,
+            self.registry, self.history, self.admission.leaves, chance.secret,
+            self.sources.texts,
             self._moved,
             lambda node, task: self.tidings.forget(node, task, surely=False),
         )

@@ -21,6 +21,7 @@ from masterd import actions as do
 from masterd.moves import places
 from masterd.orders import Orders
 from masterd.registry import Node, Registry, State
+from masterd.sources import Sources
 
 #: Nodes that are asked, one after the other, to take a copy in.
 TRIES = 4
@@ -53,13 +54,15 @@ class Lodging:
     """All of them."""
 
     def __init__(
-        self, registry: Registry, orders: Orders, leaves: Mapping[str, tuple[str, ...]],
-        new_ticket: Callable[[], str], now: Callable[[], float],
+        self, registry: Registry, orders: Orders, sources: Sources,
+        leaves: Mapping[str, tuple[str, ...]], new_ticket: Callable[[], str],
+        now: Callable[[], float],
     ):
         """``now`` is monotonic seconds."""
         self._now = now
         self._registry = registry
         self._orders = orders
+        self._sources = sources
         #: By node, the certificates that are its own.
         self._leaves = leaves
         self._new_ticket = new_ticket
@@ -155,12 +158,15 @@ class Lodging:
     def load(self, records: list[do.KeepLodger]) -> None:
         for one in records:
             self.records.setdefault(one.task, {})[one.node] = one.role
+            self._sources.hold(one.task, one.digest)
 
     def _record(self, task: str, node: str, role: do.Lodger) -> Iterator[do.Action]:
         known = self.records.setdefault(task, {})
         if known.get(node) != role:
             known[node] = role
-            yield do.KeepLodger(task, node, role)
+            if (here := self._registry.where.get(task)) is not None:
+                self._sources.hold(task, here.tasks[task].spec.digest)
+            yield do.KeepLodger(task, node, role, self._sources.held(task))
 
     def _forget(self, task: str, node: str) -> Iterator[do.Action]:
         records = self.records[task]
@@ -168,6 +174,8 @@ class Lodging:
         if not records:
             del self.records[task]
         yield do.DropLodger(task, node)
+        if not records:
+            yield from self._sources.release(task)
 
     def left(self, node: Node) -> Iterator[do.Action]:
         """It is no node of ours any more: it will not come back for what it was to drop."""

@@ -142,7 +142,7 @@ class Server:
                 self._core.registry.put(where, kept_task.task)
             else:  # its node was deregistered
                 self._store.put(do.DropTask(kept_task.task.id))
-        self._core.sources.update(kept.sources)
+        self._core.sources.texts.update(kept.sources)
         self._core.shadows.relays.update((relay.task, relay) for relay in kept.relays)
         self._core.moves.load(kept.moves, self._loop.time())
         self._core.lodging.load(kept.lodgers)

@@ -59,7 +59,8 @@ SCHEMA: tuple[str, ...] = (
     """,
     """
     CREATE TABLE lodgers (
-        task TEXT NOT NULL, node TEXT NOT NULL, role TEXT NOT NULL, PRIMARY KEY (task, node)
+        task TEXT NOT NULL, node TEXT NOT NULL, role TEXT NOT NULL, digest TEXT NOT NULL,
+        PRIMARY KEY (task, node)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE schedules (
         task TEXT PRIMARY KEY, every_s REAL NOT NULL, keep INTEGER NOT NULL
@@ -204,7 +205,8 @@ class Store:
                 done in db.execute("SELECT task, id, number, sent, done FROM relays")
             ],
             lodgers=[
-                do.KeepLodger(*row) for row in db.execute("SELECT task, node, role FROM lodgers")
+                do.KeepLodger(*row)
+                for row in db.execute("SELECT task, node, role, digest FROM lodgers")
             ],
             schedules=[
                 do.KeepSchedule(*row)
@@ -351,8 +353,9 @@ class Store:
                 run("INSERT OR REPLACE INTO relays VALUES (?, ?, ?, ?, ?)", relay)
             case do.DropRelay(task):
                 run("DELETE FROM relays WHERE task = ?", (task,))
-            case do.KeepLodger(task, node, role):
-                run("INSERT OR REPLACE INTO lodgers VALUES (?, ?, ?)", (task, node, role))
+            case do.KeepLodger(task, node, role, digest):
+                lodger = (task, node, role, digest)
+                run("INSERT OR REPLACE INTO lodgers VALUES (?, ?, ?, ?)", lodger)
             case do.DropLodger(task, node):
                 run("DELETE FROM lodgers WHERE task = ? AND node = ?", (task, node))
             case do.KeepSchedule(task, every_s, keep):

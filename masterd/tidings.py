@@ -18,6 +18,7 @@ from masterd.nodes import describe_end
 from masterd.pruning import surplus_tasks
 from masterd.registry import Node, Registry
 from masterd.shadows import Shadows
+from masterd.sources import Sources
 from masterd.waits import Waits
 
 #: Tasks told of by a node that does not have them, of which the last words are kept.
@@ -38,11 +39,10 @@ class Tidings:
 
     def __init__(
         self, registry: Registry, note: Note, launches: Launches, follows: Follows, waits: Waits,
-        moves: Moves, shadows: Shadows, homelogs: HomeLogs, sources: dict[str, bytes],
+        moves: Moves, shadows: Shadows, homelogs: HomeLogs, sources: Sources,
         forgotten: Callable[[str, bool], Iterator[do.Action]],
     ):
-        """``sources`` are the texts of Python programs by their digest, shared with launches;
-        ``forgotten`` hears of a task that there is no more, and whether it has surely ended."""
+        """``forgotten`` hears of a task that there is no more, and whether it has surely ended."""
         self._forgotten = forgotten
         self._registry = registry
         self._note = note
@@ -171,12 +171,7 @@ class Tidings:
         digest = node.tasks[task].spec.digest
         self._registry.drop(task)
         yield do.DropTask(task)
-        if digest in self._sources and not any(
-            known.spec.digest == digest for n in self._registry.nodes.values()
-            for known in n.tasks.values()
-        ):
-            del self._sources[digest]
-            yield do.DropSource(digest)
+        yield from self._sources.spare(digest)
         yield from self._launches.gone(node, task, code, text)
         yield from self._follows.forgotten(task, code, text)
         yield from self._waits.changed(task)

@@ -73,6 +73,7 @@ PURE = [
     "masterd.judging",
     "masterd.launches",
     "masterd.snapshots",
+    "masterd.sources",
     "masterd.lodging",
     "masterd.restarts",
     "masterd.schedules",

@@ -1,6 +1,8 @@
 """Copies of snapshots, schedules and restarts, as the master's core has them: answers that are
 lost or late, nodes that go and come, and what is on record of it."""
 
+import hashlib
+
 import pytest
 from msgspec.structs import replace
 
@@ -236,6 +238,37 @@ def test_a_task_that_went_out_of_sight_keeps_its_copies_and_can_be_asked_about()
     (views,) = world.ask(op.ForgetTasks(8, (T,)))
     assert isinstance(views, op.Tasks) and views.tasks[0].task.id == T
     assert len(world.to("n2", m.Unlodge)) == 1
+
+
+def test_a_source_text_is_kept_as_long_as_a_task_or_a_copy_of_its_snapshot_needs_it() -> None:
+    world, text = World(), b"class P: ..."
+    digest = hashlib.sha256(text).hexdigest()
+    world.ask(op.Execute(3, "n1", (b"P",), kind="python", source=text))
+    (launch,) = world.to("n1", m.Launch)
+    assert isinstance(launch, m.Launch)
+    spec = replace(launch.spec, task=launch.tasks[0])
+    world.nodes["n1"].say(m.Changed((Task(spec, Status.RUNNING, pid=8),)))
+    one = Snapshot("ssssss03", spec, 1.0, 100, 50)
+    world.ask(op.CheckpointTask(5, spec.task))
+    (order,) = world.to("n1", m.Checkpoint)
+    assert isinstance(order, m.Checkpoint)
+    world.nodes["n1"].say(m.Snapshots(order.order, (replace(one, id=order.snapshot),)))
+    lodge = world.lodge("n2")
+    world.nodes["n2"].say(m.Lodging((spec.task,)))
+    world.nodes["n2"].say(m.Snapshots(lodge.order, (lodge.snapshot,)))
+    assert do.KeepLodger(spec.task, "n2", "peer", digest) in world.all
+    world.lose("n1")
+    world.ask(op.Deregister(6, "n1"))
+    world.come("n1")  # with an empty disk
+    assert spec.task not in world.core.registry.where and world.core.sources.texts
+    world.restart(op.RestartTask(7, spec.task, lost=True), n2=(one,))
+    (again,) = world.to("n2", m.Launch)
+    assert isinstance(again, m.Launch) and again.source == text
+    world.nodes["n2"].say(m.Rejected(again.tasks, "policy", "no"))
+    assert world.core.sources.texts
+    world.ask(op.ForgetTasks(8, (spec.task,)))
+    world.nodes["n2"].say(m.Lodging(()))
+    assert do.DropSource(digest) in world.last and not world.core.sources.texts
 
 
 def test_a_copy_that_arrives_after_its_task_was_removed_is_dropped() -> None:

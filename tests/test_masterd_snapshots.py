@@ -103,7 +103,7 @@ def test_the_source_that_came_with_a_task_goes_with_what_is_started_from_its_sna
     world, node = world_with(Status.EXITED)
     text = b"class P: ..."
     digest = hashlib.sha256(text).hexdigest()
-    world.core.sources[digest] = text
+    world.core.sources.texts[digest] = text
     kept = replace(NEW, spec=replace(SPEC, digest=digest))
     (launch,) = launched(world, node, op.RestartTask(5, T), kept)
     assert (launch.source, launch.spec.digest) == (text, digest)

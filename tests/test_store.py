@@ -50,7 +50,7 @@ def test_everything_put_is_there_at_the_next_start(path: Path) -> None:
         do.KeepTask("n1", TASK), do.KeepEvent(EVENT), do.KeepSource("ab", b"text"),
         do.KeepSource("cd", b"gone"), do.DropSource("cd"),
         do.KeepLodger("a", "n1", "peer"), do.KeepLodger("a", "n1", "gone"),
-        do.KeepLodger("a", "n2", "peer"), do.KeepLodger("b", "n2", "more"),
+        do.KeepLodger("a", "n2", "peer", "ab"), do.KeepLodger("b", "n2", "more"),
         do.DropLodger("b", "n2"), do.KeepSchedule("a", 60.0, 3), do.KeepSchedule("a", 1.5, 4),
         do.KeepSchedule("b", 60.0, 3), do.DropSchedule("b"), do.KeepHeir("b", "c"),
         do.KeepHeir("a", "d"), do.KeepHeir("x", "y"), do.DropHeir("x"),
@@ -59,7 +59,7 @@ def test_everything_put_is_there_at_the_next_start(path: Path) -> None:
         {"master": "m"}, [do.KeepNode("n1", "id", "h", 5)], [do.KeepLeaves("n1", ("ab", "cd"))],
         [do.KeepToken("id", "digest", 3, 1e9, "n1")], [do.KeepTask("n1", TASK)], [], [EVENT],
         {"ab": b"text"}, [],
-        [do.KeepLodger("a", "n1", "gone"), do.KeepLodger("a", "n2", "peer")],
+        [do.KeepLodger("a", "n1", "gone"), do.KeepLodger("a", "n2", "peer", "ab")],
         [do.KeepSchedule("a", 1.5, 4)], [do.KeepHeir("b", "c"), do.KeepHeir("a", "d")],
     )
     assert path.stat().st_mode & 0o777 == 0o600

@@ -292,7 +292,7 @@ def master_of(fault: type) -> type[MasterSide]:
             core = fault if issubclass(fault, Flights) else Flights
             made.moves = core(
                 made.registry, made.history, made.admission.leaves,
-                made.admission._secret, made.sources,
+                made.admission._secret, made.sources.texts,
                 lambda task, node: made.follows.moved(task.id, node),
             )
             infect(made.moves, fault)
