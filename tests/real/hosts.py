@@ -264,6 +264,12 @@ class HostCluster(Cluster):
             present.follow(earlier)
         self._earlier.clear()
 
+    def power_off(self, name: str) -> None:
+        """All that runs on the host is gone at once, and so is what it was about to say."""
+        for pid in descendants(self.hosts[name].pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def _daemon(
         self, name: str, argv: Sequence[str], told: Path, environment: dict[str, str]
     ) -> Daemon:

@@ -65,7 +65,7 @@ def test_programs_of_all_sorts_go_on_and_start_again_from_where_they_were(
         task = alone.counter("node1", *argv)
         pid = alone.shown(task)["pid"]
         one = alone.checkpoint(task)
-        assert (one["kind"], one["node"], one["writes"]) == ("shell", "node1", [])
+        assert (one["kind"], one["nodes"], one["writes"]) == ("shell", ["node1"], [])
         assert one["blackout_ms"] > 0 and 0 < one["kept_bytes"] < one["bytes"]
         assert alone.counts_on("node1", task)[0] == 0
         assert alone.shown(task)["pid"] == pid
@@ -227,7 +227,7 @@ def test_a_snapshot_that_does_not_fit_leaves_the_task_running(tmp_path: Path) ->
             big = one.counter("node1", sys.executable, "-I", "-S", "-c",
                               "heap = bytearray(b'x' * (16 << 20))\n" + PROGRAMS["python"][-1])
             refused = one.godwit("checkpoint", big)
-            assert refused.returncode == 1 and "MiB of memory" in refused.stderr
+            assert refused.returncode == 1 and "the memory of" in refused.stderr
             one.goes_on("node1", big)
             # As much as its memory is free, and no more.
             task = one.counter("node1", *PROGRAMS["perl"])
