@@ -11,9 +11,6 @@ and what dump, copy and restore took as seen from here, the start of each progra
 
 Fact: CRIU restores into a time namespace in which CLOCK_MONOTONIC goes on from where it was, so
 the ticks are of the wall clock.
-
-Fact: CRIU restores into a time namespace in which CLOCK_MONOTONIC goes on from where it was, so
-the ticks are of the wall clock.
 """
 
 import argparse
