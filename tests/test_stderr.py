@@ -2,10 +2,12 @@
 
 import os
 import pty
+import re
 import socket
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -57,9 +59,10 @@ def test_what_nobody_reads_is_dropped_and_counted_and_lines_stay_whole(
 ) -> None:
     reader, writer = make()
     lines = Lines()
+    many = [f"line {number} {'x' * 100}" for number in range(5_000)]
     with on(writer):
-        for number in range(5_000):
-            lines.write(f"line {number} {'x' * 100}\n")
+        for line in many:
+            lines.write(f"{line}\n")
         first = drained(reader)
         lines.write("after\n")
         second = drained(reader)
@@ -68,10 +71,17 @@ def test_what_nobody_reads_is_dropped_and_counted_and_lines_stay_whole(
     third = drained(reader)
     os.close(reader)
     os.close(writer)
-    *whole, told, after, last = (first + second + third).decode().splitlines()
-    assert whole == [f"line {n} {'x' * 100}" for n in range(len(whole))] and whole
-    assert told == f"({5_000 - len(whole)} lines were not shown)"
-    assert (after, last) == ("after", "last")
+    shown = (first + second + third).decode().splitlines()
+    # The kernel passes a terminal's bytes on in its own time: there may be room again meanwhile.
+    gaps, expected = 0, iter([*many, "after", "last"])
+    for line in shown:
+        if told := re.fullmatch(r"\((\d+) lines were not shown\)", line):
+            gaps += 1
+            assert len(list(islice(expected, int(told[1])))) == int(told[1])
+        else:
+            assert line == next(expected)
+    assert shown[0] == many[0] and shown[-2:] == ["after", "last"]
+    assert gaps and list(expected) == []
 
 
 def test_a_file_is_written_in_the_order_of_all_who_share_it(tmp_path: Path) -> None:
