@@ -30,7 +30,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 from benchmarks.criu_bare import IMAGES, TICK, find, in_host
 from benchmarks.move_process import ticks
 from clientd.keeper.apart import init_of
-from tests.real.cluster import eventually
+from tests.real.cluster import descendants, eventually
 from tests.real.hosts import Hosts, missing
 from tests.real.moving_hosts import MovingHosts
 
@@ -45,11 +45,12 @@ def gap(log: Path, began: int, ended: int) -> float:
 
 
 def dump(cluster: MovingHosts, criu: str, pid: int) -> None:
-    """By hand; the program runs on."""
+    """By hand; the program, whose pid on its host this is, runs on."""
     host = cluster.hosts["node1"]
+    here = next(each for each in descendants(host.pid) if in_host(each) == pid)
     host.run("sh", "-c", f"rm -rf {IMAGES}; mkdir {IMAGES}")
     host.run(
-        criu, "dump", "--tree", str(in_host(init_of(pid))), "--images-dir", IMAGES,
+        criu, "dump", "--tree", str(in_host(init_of(here))), "--images-dir", IMAGES,
         "--leave-running", "--manage-cgroups=ignore", "-v1", "--log-file", "dump.log",
     )
 
