@@ -13,7 +13,7 @@ millisecond.  Prints, in ms, each line the median, least and most:
     restart       from the command on the other node, which has the copy, to its first tick there
 
 What is kept is on this machine's disk; what is dumped by hand is not synced.  The heap is of one
-MiB of random bytes, again and again, which gzip -1 takes no time over: a real one takes longer.
+MiB of random bytes, again and again, which zstd finds to be so: most real ones take it longer.
 """
 
 import argparse

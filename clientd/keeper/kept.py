@@ -1,14 +1,15 @@
 """Snapshots that a node keeps of its tasks, to start others from.
 
-STATE/kept, for nobody but us: ID.gz is the image as a move would have it, compressed, and ID.json
-says of which task it is.  A snapshot is there once ID.gz is: that is renamed last, when both are
+STATE/kept, for nobody but us: ID.zst is the image as a move would have it, compressed, and ID.json
+says of which task it is.  A snapshot is there once ID.zst is: that is renamed last, when both are
 on the disk.  What else lies there is of a keeper that died meanwhile, and is swept by the next.
 
 No snapshot is ever written twice: it is renamed by a keeper that still knows who asked for it, so
-what an earlier keeper's gzip goes on writing never gets a name.
+what an earlier keeper's process goes on writing never gets that name.
 """
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from msgspec.structs import replace
 from clientd.keeper import orders, traits
 from clientd.keeper.errands import Errands, Outcome
 from clientd.keeper.register import Register, code_of
+from clientd.keeper.scouts import environment
 from godwit import failpoint
 from godwit.errors import TaskError
 from godwit.names import is_task_id
@@ -29,11 +31,10 @@ from godwit.task.record import Snapshot, Spec
 LIMIT_S = 600.0
 #: Most snapshots of one task.
 MOST = 100
-_SHELL = "/bin/sh"
 #: What can be snapshots of.
 KINDS = ("python", "shell")
-_PACK = 'umask 077; gzip -1 <"$1.raw" >"$1.new" && exec sync -d "$1.new" "$1.json"'
-_UNPACK = "exec gzip -dc <&3 >&4"
+#: clientd.keeper.packing, which is not imported here.
+_PACKING = (sys.executable, "-P", "-m", "clientd.keeper.packing")
 
 
 class Kept:
@@ -97,11 +98,21 @@ class Kept:
                 file.write(msgspec.json.encode(about))
             os.rename(image, self._path(snapshot, "raw"))
             failpoint.hit("kept.about.after")
+            self._pack(order)
         except OSError as err:
             self.fail(snapshot, code_of(err), f"its snapshot: {err.strerror}")
-            return
-        words = (_SHELL, "-c", _PACK, "pack", self._path(snapshot, ""))
-        self._errands.run(words, partial(self._packed, order), LIMIT_S)
+
+    def _pack(self, order: orders.Checkpoint) -> None:
+        """Raises OSError."""
+        with (
+            open(self._path(order.snapshot, "raw"), "rb") as raw,
+            open(self._path(order.snapshot, "new"), "xb", opener=_private) as new,
+            open(self._path(order.snapshot, "json"), "rb") as about,
+        ):
+            self._errands.run(
+                (*_PACKING, "pack"), partial(self._packed, order), LIMIT_S,
+                {3: raw.fileno(), 4: new.fileno(), 5: about.fileno()}, environment(),
+            )
 
     def _packed(self, order: orders.Checkpoint, outcome: Outcome) -> None:
         if not outcome.fine:
@@ -126,7 +137,7 @@ class Kept:
     def _name(self, snapshot: str) -> None:
         """Its files are on the disk: from now on it is there.  Raises OSError."""
         failpoint.hit("kept.name.before")
-        os.rename(self._path(snapshot, "new"), self._path(snapshot, "gz"))
+        os.rename(self._path(snapshot, "new"), self.packed_path(snapshot))
         os.unlink(self._path(snapshot, "raw"))
         folder = os.open(self._top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -160,7 +171,7 @@ class Kept:
 
     def _read(self, snapshot: str) -> Snapshot | None:
         try:
-            packed = os.stat(self._path(snapshot, "gz")).st_size
+            packed = os.stat(self.packed_path(snapshot)).st_size
             with open(self._path(snapshot, "json"), "rb") as file:
                 about = msgspec.json.decode(file.read(), type=Snapshot)
         except (OSError, msgspec.MsgspecError):
@@ -173,7 +184,7 @@ class Kept:
 
     def packed_path(self, snapshot: str) -> str:
         """The file that it is in."""
-        return self._path(snapshot, "gz")
+        return self._path(snapshot, "zst")
 
     def sweep(self) -> None:
         """Drops what is no snapshot of a task that is here."""
@@ -189,7 +200,7 @@ class Kept:
             self.sweep()
 
     def _drop(self, snapshot: str) -> None:
-        for end in ("gz", "new", "raw", "json"):
+        for end in ("zst", "new", "raw", "json"):
             with suppress(FileNotFoundError):
                 os.unlink(self._path(snapshot, end))
 
@@ -214,8 +225,11 @@ class Kept:
 
         ``path``: a new file for it; else it has no name.  Raises TaskError.
         """
+        about = self._read(snapshot)
+        if about is None:
+            raise TaskError("no-snapshot", f"there is no snapshot {snapshot}")
         try:
-            packed = os.open(self._path(snapshot, "gz"), os.O_RDONLY | os.O_CLOEXEC)
+            packed = os.open(self.packed_path(snapshot), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 flags = os.O_CREAT | os.O_EXCL if path else os.O_TMPFILE
                 image = os.open(path or self._top, flags | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -233,8 +247,8 @@ class Kept:
             finally:
                 os.close(image)
 
-        words = (_SHELL, "-c", _UNPACK, "unpack")
-        self._errands.run(words, done, LIMIT_S, {3: packed, 4: image})
+        words = (*_PACKING, "unpack", str(about.size))
+        self._errands.run(words, done, LIMIT_S, {3: packed, 4: image}, environment())
         os.close(packed)
 
 

@@ -1,7 +1,7 @@
 """Snapshots of other nodes' tasks, that this node keeps for the day on which theirs is gone.
 
-STATE/lodged, for nobody but us, in the form of clientd.keeper.kept: ID.gz and ID.json, a snapshot
-being there once ID.gz is.  What is in ID.json is the master's word; only the bytes of ID.gz come
+STATE/lodged, for nobody but us, in the form of clientd.keeper.kept: ID.zst and ID.json, a snapshot
+being there once ID.zst is.  What is in ID.json is the master's word; only the bytes of ID.zst come
 from another node, and only those that the master has announced: so many, under this id.
 
 They do not go with what this node knows of tasks.  They stay till the master has them dropped, or
@@ -32,7 +32,7 @@ MOST_LISTED = 1000
 _SHELL = "/bin/sh"
 _STOW = (
     'umask 077; { [ -e "$1.new" ] || cat <&3 >"$1.new"; } && sync -d "$1.new" "$1.json" &&'
-    ' mv "$1.new" "$1.gz" && sync "$2"'
+    ' mv "$1.new" "$1.zst" && sync "$2"'
 )
 _COPY = "exec cat <&3 >&4"
 
@@ -84,8 +84,8 @@ class Lodged(Kept):
         for name in mine:
             here = kept.packed_path(name)
             with suppress(FileExistsError):
-                os.link(f"{here.removesuffix('gz')}json", self._path(name, "json"))
-            os.rename(here, self._path(name, "gz"))
+                os.link(f"{here.removesuffix('zst')}json", self._path(name, "json"))
+            os.rename(here, self.packed_path(name))
         self._tell_tasks()
 
     # ---- one comes -------------------------------------------------------------------------

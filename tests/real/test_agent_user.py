@@ -225,8 +225,8 @@ def pass_a_snapshot(one: Cluster, source: str, peer: str) -> None:
     (task,) = one.json("run", "--json", source, "CountProcess", "1000000", "0.01")["tasks"]
     (taken,) = one.json("checkpoint", "--json", task["task"])["snapshots"]
     assert taken["nodes"] == [source, peer]
-    here = one.top / source / "kept" / f"{taken['id']}.gz"
-    there = one.top / peer / "lodged" / f"{taken['id']}.gz"
+    here = one.top / source / "kept" / f"{taken['id']}.zst"
+    there = one.top / peer / "lodged" / f"{taken['id']}.zst"
     assert there.read_bytes() == here.read_bytes()
     for path in (here, there, there.with_suffix(".json")):
         found = path.stat()

@@ -105,7 +105,7 @@ class Failing(Keeping):
 
     def only(self, *snapshots: str) -> None:
         """Nothing is left of what came to nothing."""
-        kept = {f"kept/{name}.{end}" for name in snapshots for end in ("gz", "json")}
+        kept = {f"kept/{name}.{end}" for name in snapshots for end in ("zst", "json")}
         eventually(lambda: self.left() == kept, f"nothing else is left: {self.left() ^ kept}")
 
 

@@ -62,7 +62,7 @@ def test_the_last_few_of_each_task_are_kept_for_nobodys_eyes(keeping: Keeping) -
         lodge(keeping, snapshot(f"s000000{number}", float(number)), keep=2)
     assert listed(keeping) == ["s0000003", "s0000004"]
     assert lying(keeping) == sorted(
-        f"s000000{n}.{end}" for n in (3, 4, 9) for end in ("gz", "json")
+        f"s000000{n}.{end}" for n in (3, 4, 9) for end in ("json", "zst")
     )
     for path in (keeping.state / "lodged").iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -175,7 +175,7 @@ def test_a_keeper_that_dies_leaves_a_whole_snapshot_or_none(tmp_path: Path, poin
         keeping.run()
         there = ["s0000001"] if point == "lodge.after" else []
         assert listed(keeping) == there
-        assert lying(keeping) == [f"{name}.{end}" for name in there for end in ("gz", "json")]
+        assert lying(keeping) == [f"{name}.{end}" for name in there for end in ("json", "zst")]
         lodge(keeping, snapshot("s0000002", 2.0))
         assert listed(keeping) == [*there, "s0000002"]
 
@@ -188,7 +188,7 @@ def test_a_keeper_that_dies_as_it_hands_one_out_has_it_still(tmp_path: Path) -> 
         keeping.environment = {}
         keeping.run()
         assert listed(keeping) == ["s0000001"]
-        assert lying(keeping) == ["s0000001.gz", "s0000001.json"]
+        assert lying(keeping) == ["s0000001.json", "s0000001.zst"]
 
 
 def test_a_full_disk_is_said_and_nothing_is_left(tmp_path: Path) -> None:

@@ -62,6 +62,6 @@ def test_a_program_whose_machine_died_goes_on_at_another_with_its_file(apart: Mo
         assert ended(apart, again["task"]) == 137
         now, told = lines(apart.files(node) / "w" / "out"), apart.numbers(node, again["task"])
         assert now == list(range(len(now))) and now[-1] - told[-1] in (0, 1)
-    kept = [list((apart.top / node / "lodged").glob("*.gz")) for node in (peer, other)]
+    kept = [list((apart.top / node / "lodged").glob("*.zst")) for node in (peer, other)]
     assert [len(found) for found in kept] == [1, 0]
     apart.restart_node("node1")

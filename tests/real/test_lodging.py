@@ -21,7 +21,7 @@ def three(tmp_path: Path) -> Iterator[Moving]:
 
 def lodged(cluster: Moving, node: str) -> set[str]:
     """Ids of the whole snapshots there."""
-    return {path.stem for path in (cluster.top / node / "lodged").glob("*.gz")}
+    return {path.stem for path in (cluster.top / node / "lodged").glob("*.zst")}
 
 
 def left_in(cluster: Moving, node: str) -> list[str]:
@@ -54,8 +54,8 @@ def test_each_snapshot_is_copied_to_one_other_node_and_as_many_are_kept_there(
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
     assert len(list(folder.iterdir())) == 4
     for one in kept:
-        assert (folder / f"{one}.gz").read_bytes() == (
-            three.top / "node1" / "kept" / f"{one}.gz"
+        assert (folder / f"{one}.zst").read_bytes() == (
+            three.top / "node1" / "kept" / f"{one}.zst"
         ).read_bytes()
     listed = three.json("snapshots", "--json", task)["snapshots"]
     assert [(one["id"], one["nodes"]) for one in listed] == [
@@ -105,7 +105,7 @@ def test_forks_start_on_several_nodes_at_once(three: Moving) -> None:
 
 
 def count_of(cluster: Moving, node: str) -> int:
-    return len(list((cluster.top / node / "kept").glob("*.gz")))
+    return len(list((cluster.top / node / "kept").glob("*.zst")))
 
 
 def newest(cluster: Moving, task: str) -> tuple[str, list[str]]:

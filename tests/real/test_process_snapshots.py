@@ -51,7 +51,7 @@ def nothing_is_left(cluster: MovingProcesses, *snapshots: str) -> None:
             for path in (state / name).glob("*")
         }
 
-    kept = {f"kept/{name}.{end}" for name in snapshots for end in ("gz", "json")}
+    kept = {f"kept/{name}.{end}" for name in snapshots for end in ("zst", "json")}
     eventually(lambda: left() == kept, f"nothing is left: {left() ^ kept}")
 
 

@@ -47,7 +47,7 @@ def test_a_task_goes_on_after_a_checkpoint_without_losing_a_number(alone: Moving
     assert [one["nodes"] for one in listed] == [["node1"]] * 2
     kept = alone.top / "node1" / "kept"
     assert sorted(path.name for path in kept.iterdir()) == sorted(
-        f"{name}.{end}" for name in taken[1:] for end in ("gz", "json")
+        f"{name}.{end}" for name in taken[1:] for end in ("zst", "json")
     )
     assert {stat.S_IMODE(path.stat().st_mode) for path in kept.iterdir()} == {0o600}
 
