@@ -509,6 +509,7 @@ class Master:
         yield from self.follows.cancel(operator)
         yield from self.copies.cancel(operator)
         self.judging.cancel(operator)
+        self.snapshots.cancel(operator)
         yield from self.moves.cancel(operator)
 
     def _cancel(self, operator: int, request: int) -> Iterator[do.Action]:
@@ -518,6 +519,7 @@ class Master:
         yield from self.follows.cancel(operator, request)
         yield from self.copies.cancel(operator, request)
         self.judging.cancel(operator, request)
+        self.snapshots.cancel(operator, request)
         yield from self.moves.cancel(operator, request)
 
     def _answer_tasks(

@@ -45,6 +45,11 @@ class Routes:
         target = self._meant.node(known.spec.home if at_home else request.target)
         if request.source:
             request = replace(request, source=self._meant.node(request.source).name)
+        if self._snapshots.wait(
+            operator, request.id, task,
+            lambda: self._refusing(operator, request, self.move(operator, request, memory)),
+        ):
+            return
         # Of a Python task all is known by heart or told by the destination as it makes room.
         if memory is not None or WAYS.get(known.spec.kind, "python") == "python":
             choice = self._choose(request, known, (source, target), memory)

@@ -32,6 +32,10 @@ BY_MOVE = 3
 LATER = ("busy", "moving", "paused", "ended")
 
 
+#: By operator and request.
+Waiting = dict[tuple[int, int], Callable[[], Iterator[do.Action]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """What came of a checkpoint."""
@@ -77,6 +81,8 @@ class Snapshots:
         self._new_id = new_id
         self._find = find
         self._now = now
+        #: By the order that a node has not answered yet: the task, and what waits for that.
+        self._taking: dict[int, tuple[str, Waiting]] = {}
 
     def subject(self, reference: str) -> Subject:
         """Raises UsageError."""
@@ -174,8 +180,15 @@ class Snapshots:
         self, task: Task, node: Node, keep: int, then: Callable[[Taken], Iterator[do.Action]]
     ) -> Iterator[do.Action]:
         order = wire.Checkpoint(self._orders.number(), task.id, self._new_id(), keep)
+        self._taking[order.order] = task.id, {}
 
         def answered(answer: wire.Message) -> Iterator[do.Action]:
+            _, waiting = self._taking.pop(order.order)
+            yield from told(answer)
+            for goes_on in waiting.values():
+                yield from goes_on()
+
+        def told(answer: wire.Message) -> Iterator[do.Action]:
             if isinstance(answer, wire.Snapshots) and [one.id for one in answer.found] == [
                 order.snapshot
             ]:
@@ -198,6 +211,24 @@ class Snapshots:
             node, order, order.order, self._now(), answered, within_s=CHECKPOINT_S,
             wanted=wire.Snapshots,
         )
+
+    def wait(
+        self, operator: int, request: int, task: str, then: Callable[[], Iterator[do.Action]]
+    ) -> bool:
+        """A snapshot of the task is being taken, for which it may stand still; ``then`` comes
+        after that."""
+        for of, waiting in self._taking.values():
+            if of == task:
+                waiting[operator, request] = then
+                return True
+        return False
+
+    def cancel(self, operator: int, request: int | None = None) -> None:
+        """Nobody waits for it any more."""
+        for _, waiting in self._taking.values():
+            for key in list(waiting):
+                if key[0] == operator and request in (None, key[1]):
+                    del waiting[key]
 
     def take_by_schedule(
         self, task: Task, node: Node, keep: int, done: Done

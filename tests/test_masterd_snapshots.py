@@ -10,7 +10,8 @@ from godwit.task.record import Snapshot, Spec, Task
 from godwit.task.verdict import Traits
 from godwit.wire import messages as m
 from godwit.wire import operations as op
-from tests.mastering import FakeNode, Mastering
+from masterd import events as on
+from tests.mastering import OPERATOR, FakeNode, Mastering
 
 T = "aaaaaaaa"
 SPEC = Spec(T, (b"P", b"1"), kind="python", home="n1", env={b"A": b"b"}, digest="d" * 64)
@@ -54,6 +55,34 @@ def test_why_a_checkpoint_failed_is_told() -> None:
     node.say(m.Done(order.order, "cannot-travel", "self.x: a lock"))
     (answer,) = world.replies()
     assert answer == op.Problem(5, "cannot-travel", "n1: self.x: a lock")
+
+
+@pytest.mark.parametrize("answer", ["kept", "refused", "lost"])
+def test_a_move_begins_once_a_snapshot_for_which_the_task_stands_still_is_taken(
+    answer: str,
+) -> None:
+    world, node = world_with(Status.RUNNING)
+    other = world.node("n2")
+    other.say(m.Able(("python",)))
+    world.ask(op.CheckpointTask(5, T))
+    (order,) = world.sends(m.Checkpoint)
+    node.say(m.Changed((Task(SPEC, Status.FROZEN, pid=7),)))
+    assert world.ask(op.MoveTask(6, T, "n2")) == []
+    assert world.ask(op.MoveTask(7, T, "n2")) == []
+    world(on.Asked(OPERATOR, op.Cancel(7)))
+    node.say(m.Changed((Task(SPEC, Status.RUNNING, pid=7),)))
+    assert world.sends(m.Reserve) == []
+    if answer == "kept":
+        node.say(m.Snapshots(order.order, (replace(NEW, id=order.snapshot),)))
+    elif answer == "refused":
+        node.say(m.Done(order.order, "cannot-travel", "a lock"))
+    else:
+        node.cut()
+        told = [reply for reply in world.replies() if reply.id == 6]
+        assert [type(reply) for reply in told] == [op.Problem]
+        return
+    (reserve,) = world.sends(m.Reserve)
+    assert reserve.task.id == T
 
 
 @pytest.mark.parametrize("request_", [

@@ -43,7 +43,8 @@ class Objections:
         elif task.status is Status.FROZEN:
             yield Reason(
                 "moving",
-                f"{task.id} stands still for a move that this master is finding out about",
+                f"{task.id} stands still for a move or a snapshot that this master is finding out "
+                "about",
             )
         elif task.status is Status.PAUSED:
             yield Reason("paused", f"{task.id} is paused", f"`resume {task.id}` first")
