@@ -38,6 +38,7 @@ PURE = [
     "clientd.parcels",
     "clientd.keeper.backoff",
     "clientd.keeper.complaints",
+    "clientd.keeper.executable",
     "clientd.keeper.moves.actions",
     "clientd.keeper.moves.copies",
     "clientd.keeper.moves.core",
