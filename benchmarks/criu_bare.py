@@ -53,6 +53,8 @@ while True:
     os.write(1, b"%d\\n" % time.time_ns())
     time.sleep(0.001)
 """
+#: Executes the init for a program that may begin at once: clientd/keeper/init.
+BELOW = 'exec "$0" - / "$1" "$@" 3>/dev/null 4</dev/zero'
 #: Takes one tar over TCP and unpacks it, having said that it listens.
 RECEIVE = """
 import socket, subprocess, sys
@@ -84,8 +86,8 @@ class Bare:
         self._here, self._there = hosts
         script = top / "tick.py"
         script.write_text(TICK)
-        words = ["/usr/bin/unshare", "--pid", "--fork", "/usr/bin/setsid", init, "--",
-                 sys.executable, "-I", "-S", str(script), str(mib)]
+        words = ["/usr/bin/unshare", "--pid", "--fork", "/usr/bin/setsid",
+                 "/bin/sh", "-c", BELOW, init, sys.executable, "-I", "-S", str(script), str(mib)]
         unshare = self._here.start(words, self._log, dict(os.environ))
         eventually(lambda: self._log.stat().st_size > 100, "ticks", 120)
         (self.init,) = children(unshare)

@@ -85,7 +85,7 @@ def main() -> None:
     measure("python -I -S", spawned(sys.executable, "-I", "-S", "-c", PAUSE))
     measure("sh", spawned("sh", "-c", "trap : TERM; sleep 1000; :"))
     measure("sleep", spawned("sleep", "1000"))
-    if dumb_init := shutil.which("dumb-init", path=os.path.dirname(sys.executable)):
+    if dumb_init := shutil.which("dumb-init"):
         measure("dumb-init (and sleep)", spawned(dumb_init, "sleep", "1000"))
     measure("fork of a zygote", forked)
 

@@ -27,7 +27,7 @@ LOGS = [
     ("Error (criu/page-pipe.c:1): page-pipe: tee: Operation not permitted", "pipe-limit",
      "pages cannot be held in pipes here"),
     ("pie: 2: Error (criu/pie/parasite.c:496): Can't create a directory (-17)", "crowded",
-     "another task in its working directory was being frozen"),
+     "another task was being frozen in the same place"),
 ]
 
 

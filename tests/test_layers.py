@@ -39,6 +39,7 @@ PURE = [
     "clientd.keeper.backoff",
     "clientd.keeper.complaints",
     "clientd.keeper.executable",
+    "clientd.keeper.init",
     "clientd.keeper.moves.actions",
     "clientd.keeper.moves.copies",
     "clientd.keeper.moves.core",

@@ -5,114 +5,101 @@ the same on every machine that it may be restored on.
 
 Fact: pid 1 of a namespace gets no signal from inside that it has no handler for, and of those
 from outside SIGKILL and SIGSTOP alone; and it has to wait for orphans.  So a program cannot be
-pid 1 as it is: dumb-init goes first, and the program is its only child, pid 2, and leads a
-session.  dumb-init ends when the program does, and with it the kernel ends everything else.
+pid 1 as it is: an init goes first (clientd.keeper.init), and the program is pid 2, and leads a
+session.  The init ends when the program does, and with it the kernel ends everything else.
 
-Fact: dumb-init tells 128+n of a program that signal n ended, which a program may just as well say
+Fact: an init tells 128+n of a program that signal n ended, which a program may just as well say
 by itself.  What really happened is told by a pidfd of the program's (clientd.keeper.pidfd).
+
+Fact: to save a task, CRIU makes a folder in its init's working directory and mounts a proc file
+system there for a moment, with the init's rights.  So an init stands where nobody else can put
+something in the way of that: in a folder of its user's, in one that only root may enter.
 """
 
-import ctypes
+import itertools
 import os
-import shutil
-import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import re
+from contextlib import suppress
 from zlib import crc32
 
-from clientd.keeper import processes, traced
+from clientd.keeper import forked, init, processes
+from clientd.keeper.below import CLONE_NEWPID, Init
 from godwit import places
-from godwit.errors import StartError
+from godwit.errors import StartError, TaskError
 
-CLONE_NEWPID = 0x20000000
-INIT = "dumb-init"
-#: What dumb-init would take from the environment, for which a task means it to be its own.
-INITS_OWN = (b"DUMB_INIT_SETSID", b"DUMB_INIT_DEBUG")
+#: Folders for a user's inits to stand in: of two in one only one can be saved at a time.
+STANDS = 64
+_STAND = re.compile(r"\d{1,10}\.\d\d")
 
 
 class Apart:
-    """The namespace we are in, and the way to start children in others."""
+    """What this node's inits are made of."""
 
     def __init__(self, folder: str | None = None) -> None:
-        """``folder``: where dumb-init is put, at the same path on every machine.
+        """``folder``: where the init is put, and inits stand, at the same path on every machine.
 
         Raises StartError when this machine, or our rights, do not allow it.
         """
         if os.geteuid() != 0:
             raise StartError("clientd does not run as root")
-        self._libc = ctypes.CDLL(None, use_errno=True)
         try:
-            self._own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            _try()
+        except OSError as err:
+            raise StartError(f"pid namespaces: {err.strerror}") from err
+        folder = folder or places.state_home()
+        self._init = os.fsencode(install(folder))
+        self._top = os.path.join(folder, "inits")
+        try:
+            os.makedirs(self._top, exist_ok=True)
+            os.chmod(self._top, 0o700)
         except OSError as err:
             raise StartError(f"{err.filename}: {err.strerror}") from err
-        try:
-            self.init = os.fsencode(install(folder or places.state_home()))
-            self._try()
-        except OSError as err:
-            os.close(self._own)
-            raise StartError(f"pid namespaces: {err.strerror}") from err
-        except StartError:
-            os.close(self._own)
-            raise
+        self._numbers = itertools.cycle(range(STANDS))
 
-    def _try(self) -> None:
-        """Once, with a child that only ends.  Raises OSError, StartError."""
-        with self.children():
-            pid = os.fork()
-            if not pid:
-                try:
-                    traced.trace_me()
-                    os._exit(0)
-                finally:
-                    os._exit(1)
-        if os.waitpid(pid, 0)[1]:
-            raise StartError("a child cannot be traced here: ptrace(2)")
+    def init(self, uid: int) -> Init:
+        """For the next task, of this user's.  Raises OSError."""
+        return Init(self._init, os.fsencode(self._made(f"{uid}.{next(self._numbers):02}")))
 
-    @contextmanager
-    def children(self) -> Iterator[None]:
-        """The first child that is started meanwhile is pid 1 of a new namespace.
+    def stand(self, path: str, uid: int | None) -> str:
+        """Where an init stood, on this node or another; it is there afterwards.
 
-        Raises OSError when there can be none.
+        ``uid``: whose it is; None: ours, and an earlier clientd's may stand anywhere.  Raises
+        OSError; TaskError for what is no folder for inits of this user's.
         """
-        self._call(self._libc.unshare(CLONE_NEWPID))
-        try:
-            yield
-        finally:
-            self._call(self._libc.setns(self._own, CLONE_NEWPID))
+        top, name = os.path.split(path)
+        if top == os.path.realpath(self._top) and _STAND.fullmatch(name):
+            if int(name.partition(".")[0]) == (os.geteuid() if uid is None else uid):
+                return self._made(name)
+        elif uid is None:
+            return path
+        raise TaskError("stand", f"its init stands in {path!r}")
 
-    @staticmethod
-    def _call(result: int) -> None:
-        if result < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+    def _made(self, name: str) -> str:
+        path = os.path.join(self._top, name)
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        os.chown(path, int(name.partition(".")[0]), -1)
+        return path
 
-    def words(self, words: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        """What init is executed with to start the program.
 
-        It does not pass on SIGCONT: that lets it go on after a freeze, and is not for those of the
-        program's processes that had been stopped before.
-        """
-        return (self.init, b"-r", b"%d:0" % signal.SIGCONT, b"--", *words)
-
-    def close(self) -> None:
-        os.close(self._own)
+def _try() -> None:
+    """Once, with a child that only ends.  Raises OSError."""
+    pid = forked.fork_into(-1, CLONE_NEWPID)
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def install(folder: str) -> str:
-    """Where dumb-init is, by a name that says which it is.
-
-    CRIU restores a process on files of the same path; the one that was installed with us may be
-    anywhere.  Raises StartError.
+    """Where the init is, by a name that says which it is: CRIU restores a process on files of the
+    same path.  Raises StartError.
     """
-    beside = os.path.join(os.path.dirname(sys.executable), INIT)
-    found = beside if os.access(beside, os.X_OK) else shutil.which(INIT)
-    if found is None:
-        raise StartError(f"{INIT} is not installed")
+    machine = os.uname().machine
+    if machine not in init.CODE:
+        raise StartError(f"there is no init for {machine}")
+    content = init.image(machine)
+    path = os.path.join(folder, f"init-{crc32(content):08x}")
     try:
-        with open(found, "rb") as file:
-            content = file.read()
-        path = os.path.join(folder, f"{INIT}-{crc32(content):08x}")
         if not _is_there(path, content):
             _write(path, content)
     except OSError as err:
@@ -137,17 +124,6 @@ def _write(path: str, content: bytes) -> None:
     finally:
         with suppress(FileNotFoundError):
             os.unlink(new)
-
-
-def program_of(init: int) -> int:
-    """The pid of an init's program, 0 when it has none.
-
-    Its oldest child: whatever is orphaned there comes later.
-    """
-    with suppress(OSError), open(f"/proc/{init}/task/{init}/children") as file:
-        children = file.read().split()
-        return int(children[0]) if children else 0
-    return 0
 
 
 def init_of(pid: int) -> int:

@@ -79,7 +79,7 @@ _TABLE: tuple[tuple[str, Complaint], ...] = (
     (r"Can't fork for (\d+): File exists|Pid (\d+) do not match expected", Complaint(
         "pid", "a pid that it has is in use there", "start it without --plain")),
     (r"Can't create a directory \(-17\)", Complaint(
-        "crowded", "another task in its working directory was being frozen", "move it again")),
+        "crowded", "another task was being frozen in the same place", "move it again")),
     (r"No space left on device", Complaint("ENOSPC", "there is no room for its snapshot")),
     (r"Cannot allocate memory|Can't mmap|Can't map", Complaint(
         "memory", "there is not enough memory for it")),

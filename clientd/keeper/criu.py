@@ -18,10 +18,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from clientd.keeper import processes, stats, swrk
-from clientd.keeper.apart import program_of
+from clientd.keeper.below import Executed, look, program_of
 from clientd.keeper.complaints import Complaint, complaint
 from clientd.keeper.errands import Errands, Outcome
-from clientd.keeper.traced import Executed
 
 #: Seconds for one dump or restore, unless asked otherwise.
 LIMIT_S = 120.0
@@ -195,13 +194,7 @@ def _tell_restored(
             end(init)
         done(Restored(failed, outcome.took_s))
         return
-    pid = program_of(init)
-    process = processes.look(pid)
-    try:
-        fd = os.pidfd_open(pid)
-    except OSError:
-        fd = -1
-    program = Executed(pid, process.start_ticks if process else 0, fd)
+    program = look(program_of(init))
     done(Restored(None, outcome.took_s, init, program, stats.of_restore(images)))
 
 

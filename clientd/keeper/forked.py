@@ -15,16 +15,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from clientd.keeper import traced
 from clientd.keeper.birth import CAUGHT
 from godwit.errors import TaskError
 
+#: prctl(2).
+PR_SET_KEEPCAPS = 8
 PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 #: <linux/capability.h>; its data are six 32-bit words.
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 #: The same on all of Linux's architectures but one (alpha).
 SYS_CLONE3 = 435
 CLONE_INTO_CGROUP = 1 << 33
+#: What a child has its default disposition of.
+RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,6 @@ class Program:
     output: int
     #: RLIMIT_NOFILE.
     limit: tuple[int, int]
-    #: It is an init: once it executes it is stopped, for clientd.keeper.traced.
-    traced: bool = False
 
 
 class StepFailed(Exception):
@@ -109,12 +111,15 @@ def has_clone3() -> bool:
     return _syscall()(SYS_CLONE3, None, 0) < 0 and ctypes.get_errno() == errno.EINVAL
 
 
-def fork_into(cgroup: int) -> int:
-    """fork(2), but the child begins in that cgroup: clone3(2), Linux 5.7.  Raises OSError.
+def fork_into(cgroup: int, flags: int = 0) -> int:
+    """fork(2), but the child begins in that cgroup (Linux 5.7), if it is none of -1.
 
-    The C library does not know of the child: it must do little and execute something.
+    ``flags``: more of clone3(2)'s.  The C library does not know of the child: it must do little
+    and execute something.  Raises OSError.
     """
-    arguments = struct.pack("11Q", CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, *[0] * 5, cgroup)
+    if cgroup >= 0:
+        flags |= CLONE_INTO_CGROUP
+    arguments = struct.pack("11Q", flags, 0, 0, 0, signal.SIGCHLD, *[0] * 5, max(cgroup, 0))
     pid, number = clone3(arguments)
     if pid < 0:
         raise OSError(number, os.strerror(number))
@@ -140,35 +145,55 @@ def _child(program: Program, write: int) -> None:
         os._exit(127)
 
 
-def _reset_signals(_program: Program) -> None:
-    """None is ignored in the keeper; those it catches are reset before they may come again."""
+def reset_handlers() -> None:
+    """None is ignored in the keeper; those it catches are reset."""
     signal.set_wakeup_fd(-1)
     for number in CAUGHT:
         signal.signal(number, signal.SIG_DFL)
+
+
+def _reset_signals(_program: Program) -> None:
+    """Before any may come again."""
+    reset_handlers()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _become(program: Program) -> None:
-    """All of our rights are given up, verified, and cannot be had back by a set-user-id program."""
-    user = program.user
+def become(user: pwd.struct_passwd | None, kept: int = 0) -> None:
+    """All of our rights are given up, verified, and cannot be had back by a set-user-id program.
+
+    ``kept``: capabilities, a bit each, for what is executed next; until then they do nothing.
+    """
     if user is None:
         return
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(*(user.pw_gid,) * 3)
+    if kept:
+        _prctl(PR_SET_KEEPCAPS, 1)
     os.setresuid(*(user.pw_uid,) * 3)
-    _drop_capabilities()
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
+    _keep_capabilities(kept)
+    _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _verify(user)
 
 
-def _drop_capabilities() -> None:
-    """The kernel does it at the change from user 0, unless securebits say otherwise; and it leaves
+def _keep_capabilities(kept: int) -> None:
+    """These are permitted and inherited, and none is effective.
+
+    The kernel drops all at the change from user 0, unless securebits say otherwise; and it leaves
     what is inheritable: capabilities(7).
     """
     header = struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0)
-    if ctypes.CDLL(None, use_errno=True).capset(header, bytes(24)) != 0:
+    low, high = kept & 0xFFFFFFFF, kept >> 32
+    data = struct.pack("6I", 0, low, low, 0, high, high)
+    if ctypes.CDLL(None, use_errno=True).capset(header, data) != 0:
         raise OSError(ctypes.get_errno(), "capset")
+    for number in range(kept.bit_length()):
+        if kept >> number & 1:
+            _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
+
+
+def _prctl(*words: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(*words, *[0] * (5 - len(words))) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def _verify(user: pwd.struct_passwd) -> None:
@@ -195,10 +220,34 @@ def _descriptors(program: Program) -> None:
     os.dup2(program.output, 2)
 
 
+def choose(files: Sequence[bytes | int]) -> bytes:
+    """The first that we may execute, as execvp(3) goes on; raises OSError as it does."""
+    refused = errno.ENOENT
+    for file in files:
+        assert isinstance(file, bytes)
+        number = probe(file)
+        if not number:
+            return file
+        if number not in (errno.ENOENT, errno.ENOTDIR):
+            refused = number
+    raise OSError(refused, os.strerror(refused))
+
+
+def probe(file: bytes) -> int:
+    """0 when execve(2) would take this file for a program, else the errno it would give."""
+    try:
+        mode = os.stat(file).st_mode
+    except OSError as err:
+        return err.errno or errno.EIO
+    except ValueError:
+        return errno.EINVAL
+    if mode & 0o170000 == 0o040000:
+        return errno.EISDIR  # execve says EACCES, which says less
+    return 0 if os.access(file, os.X_OK) else errno.EACCES
+
+
 def _execute(program: Program) -> None:
     """As execvp(3): raises the error of the last file, or EACCES if any had that."""
-    if program.traced:
-        traced.trace_me()
     denied: OSError | None = None
     missing: OSError = FileNotFoundError(2, "no such program")
     for file in program.files:
@@ -216,7 +265,7 @@ SETTLING: tuple[tuple[str, Callable[[Program], object]], ...] = (
     ("setsid", lambda _: os.setsid()),
     ("signals", _reset_signals),
     ("setrlimit", lambda p: resource.setrlimit(resource.RLIMIT_NOFILE, p.limit)),
-    ("user", _become),
+    ("user", lambda p: become(p.user)),
     ("umask", lambda _: os.umask(0o022)),
     ("descriptors", _descriptors),
     ("chdir", lambda p: os.chdir(p.cwd)),

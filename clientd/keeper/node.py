@@ -178,8 +178,6 @@ def _run(
     errands.close()
     tasks.births.close()
     journal.close()
-    if apart:
-        apart.close()
     containment.close()
     log("info", "stopped")
 

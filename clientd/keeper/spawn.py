@@ -1,24 +1,21 @@
 """Starts one program as a task: its own session, its log, nothing else of ours.
 
-posix_spawn does it without copying our page tables; only a change of user, and a pid namespace of
-the task's own, need fork.  What cannot be executed is an error here, at once.
+posix_spawn does it without copying our page tables; only a change of user, and to begin in another
+cgroup, need fork.  What cannot be executed is an error here, at once.
 """
 
 import errno
 import os
 import pwd
 import resource
-import signal
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
-from clientd.keeper import environment, forked, traced
-from clientd.keeper.apart import INIT, INITS_OWN, Apart
-from clientd.keeper.formats import is_program
+from clientd.keeper import below, environment, forked
+from clientd.keeper.apart import Apart
+from clientd.keeper.forked import RESET, probe
 from godwit.errors import TaskError
 from godwit.task.record import Spec
-
-_RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class Spawner:
     def __init__(self, place: Place, apart: Apart | None = None):
         """``apart``: how tasks get a pid namespace, where that can be."""
         self.place = place
-        self._apart = apart
+        self.apart = apart
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._user = environment.of_user(*myself(), os.environb)
 
@@ -90,10 +87,8 @@ class Spawner:
             user = None
         log = self._open_log(spec.task)
         try:
-            if self._apart and spec.contained:
-                return self._start_apart(self._apart, spec, log, user, cgroup)
-            if user is not None or cgroup >= 0:
-                return Spawned(self._fork(spec, log, user, cgroup))
+            if user is not None or cgroup >= 0 or (self.apart and spec.contained):
+                return self._fork(spec, log, user, cgroup)
             return Spawned(self._spawn(spec, log))
         except TaskError:
             os.unlink(self.log_path(spec.task))
@@ -148,7 +143,7 @@ class Spawner:
         resource.setrlimit(resource.RLIMIT_NOFILE, self.place.limit)
         try:
             return os.posix_spawn(
-                file, words, env, setsid=True, setsigdef=_RESET, setsigmask=(),
+                file, words, env, setsid=True, setsigdef=RESET, setsigmask=(),
                 file_actions=(
                     (os.POSIX_SPAWN_DUP2, self._null, 0),
                     (os.POSIX_SPAWN_DUP2, log, 1),
@@ -160,47 +155,6 @@ class Spawner:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, self.place.own_limit)
 
-    def _start_apart(
-        self, apart: Apart, spec: Spec, log: int, user: pwd.struct_passwd | None, cgroup: int
-    ) -> Spawned:
-        self._check_format(spec, user)
-        init = self._fork(spec, log, user, cgroup, apart)
-        try:
-            program = traced.follow(init)
-        except traced.NotExecuted as err:
-            raise self._not_executed(spec, user, str(err)) from err
-        return Spawned(program.pid, init, program.pidfd, program.start_ticks)
-
-    def _check_format(self, spec: Spec, user: pwd.struct_passwd | None) -> None:
-        """Raises TaskError for what init would give to a shell."""
-        word, path = environment.words(spec)[0], self._environment(self._own(user), spec)[b"PATH"]
-        for file in environment.candidates(word, path):
-            whole = _meant(self.cwd(spec), file)
-            if not probe(whole):
-                if not is_program(whole):
-                    raise _refusal(word, whole, errno.ENOEXEC)
-                return
-
-    def _not_executed(
-        self, spec: Spec, user: pwd.struct_passwd | None, why: str
-    ) -> TaskError:
-        """What init could not execute, and why: its last line in the log ends with the reason."""
-        word = environment.words(spec)[0]
-        with open(self.log_path(spec.task), "rb") as log:
-            reason = log.read(65536).strip().rpartition(b": ")[2].decode("utf-8", "replace")
-        number = next((n for n in errno.errorcode if os.strerror(n) == reason), 0)
-        if not number:
-            shown = word.decode("utf-8", "backslashreplace")[:200]
-            return TaskError("exec", f"{shown!r} was not executed: {(reason or why)[:200]!r}")
-        path = self._environment(self._own(user), spec)[b"PATH"]
-        try:
-            file = environment.choose(
-                word, path, lambda file: probe(_meant(self.cwd(spec), file))
-            )
-        except TaskError as err:
-            return err
-        return _refusal(word, _meant(self.cwd(spec), file), number)
-
     def _own(self, user: pwd.struct_passwd | None) -> dict[bytes, bytes]:
         """A user's own environment."""
         if user is None:
@@ -208,38 +162,31 @@ class Spawner:
         return environment.of_user(user.pw_name, user.pw_dir, user.pw_shell, os.environb)
 
     def _fork(
-        self, spec: Spec, log: int, user: pwd.struct_passwd | None, cgroup: int,
-        apart: Apart | None = None,
-    ) -> int:
-        """The pid of the program; with ``apart`` that of its init, which is stopped."""
+        self, spec: Spec, log: int, user: pwd.struct_passwd | None, cgroup: int
+    ) -> Spawned:
         words, env, cwd = (
             environment.words(spec), self._environment(self._own(user), spec), self.cwd(spec)
         )
-        files = environment.candidates(words[0], env[b"PATH"])
-        executed = (words, files)
-        if apart:
-            executed = (apart.words(words), [apart.init])
-            env = {name: value for name, value in env.items() if name not in INITS_OWN}
+        program = forked.Program(
+            user, cgroup, environment.candidates(words[0], env[b"PATH"]), words, env, cwd,
+            self._null, log, self.place.limit,
+        )
         try:
-            with apart.children() if apart else nullcontext():
-                return forked.spawn(forked.Program(
-                    user, cgroup, executed[1], executed[0], env, cwd, self._null, log,
-                    self.place.limit, traced=apart is not None,
-                ))
+            if self.apart and spec.contained:
+                uid = user.pw_uid if user else os.geteuid()
+                init, found = below.spawn(program, self.apart.init(uid))
+                return Spawned(found.pid, init, found.pidfd, found.start_ticks)
+            return Spawned(forked.spawn(program))
         except OSError as err:
             raise _failure(err, "its process") from err
         except forked.StepFailed as failed:
-            if failed.step == "exec" and not apart:
+            if failed.step == "exec" or failed.number == errno.E2BIG:
                 # To say why, look for it as we would have.
                 file = environment.choose(
                     words[0], env[b"PATH"], lambda file: probe(_meant(cwd, file))
                 )
                 raise _refusal(words[0], _meant(cwd, file), failed.number) from failed
-            if failed.number == errno.E2BIG:
-                raise _refusal(words[0], b"", failed.number) from failed
-            what = failed.step if failed.step != "exec" else f"its init {INIT}"
-            if what == "chdir":
-                what = f"its working directory {_text(cwd)}"
+            what = f"its working directory {_text(cwd)}" if failed.step == "chdir" else failed.step
             if user:
                 what += f" (as {user.pw_name})"
             raise _failure(OSError(failed.number, os.strerror(failed.number)), what) from failed
@@ -265,19 +212,6 @@ def _text(path: bytes) -> str:
 def _meant(cwd: bytes, file: bytes) -> bytes:
     """The file as whoever stands in ``cwd`` means it; no name is no file, and not the folder."""
     return os.path.join(cwd, file) if file else file
-
-
-def probe(file: bytes) -> int:
-    """0 when execve(2) would take this file for a program, else the errno it would give."""
-    try:
-        mode = os.stat(file).st_mode
-    except OSError as err:
-        return err.errno or errno.EIO
-    except ValueError:
-        return errno.EINVAL
-    if mode & 0o170000 == 0o040000:
-        return errno.EISDIR  # execve says EACCES, which says less
-    return 0 if os.access(file, os.X_OK) else errno.EACCES
 
 
 def _interpreter(file: bytes) -> str:

@@ -1,6 +1,7 @@
 """A keeper's parts without the keeper: tasks of this process's own, frozen and restored at will."""
 
 import os
+import resource
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ class Nursery:
         self.errands = Errands(self.loop, others)
         self.watch = Watch(self.loop, self._ended, others)
         self._apart = Apart(str(top / "bin"))
-        limit = (1024, 4096)
+        limit = (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
         (top / "files").mkdir()
         self.spawner = Spawner(
             Place("here", "mark", str(top / "logs"), os.fsencode(top / "files"), limit, limit),
@@ -44,7 +45,6 @@ class Nursery:
             criu.end(root.waited)
         self.till(lambda: not self.watch.roots, "end of all")
         self.errands.close()
-        self._apart.close()
         self.spawner.close()
         self.loop.close()
 

@@ -2,15 +2,14 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from clientd.keeper import orders, processes, traced
+from clientd.keeper import init, orders, processes
 from clientd.keeper.apart import Apart, init_of, install, is_init
-from godwit.errors import StartError
+from godwit.errors import StartError, TaskError
 from godwit.task.lifecycle import Status
 from tests.real.cluster import eventually
 from tests.real.keeping import Keeping
@@ -37,9 +36,9 @@ def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeping]:
         yield keeping
 
 
-def sleeping(keeping: Keeping, *argv: str) -> str:
+def sleeping(keeping: Keeping, *argv: str, **more: object) -> str:
     """A contained task that said it was ready."""
-    task = keeping.start(*argv, contained=True)
+    task = keeping.start(*argv, contained=True, **more)
     eventually(lambda: b"ready" in keeping.log(task), "ready")
     return task
 
@@ -166,7 +165,7 @@ def test_it_runs_as_another_user_with_its_rusage(keeping: Keeping) -> None:
 
 
 def test_the_environment_is_as_for_any_other(keeping: Keeping) -> None:
-    env = {b"MINE": b"1", b"DUMB_INIT_SETSID": b"0", b"DUMB_INIT_DEBUG": b"1"}
+    env = {b"MINE": b"1"}
     ended = keeping.end_of(keeping.start("env", contained=True, env=env))
     told = dict(line.split(b"=", 1) for line in keeping.log(ended.id).splitlines())
     assert told[b"MINE"] == b"1"
@@ -201,14 +200,15 @@ def test_a_restarted_keeper_knows_how_the_program_ended(tmp_path: Path) -> None:
                 assert (ended.signal, ended.reason) == (signal.SIGTERM, "")
 
 
-def test_a_node_without_dumb_init_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(StartError, match="dumb-init is not installed"):
+def test_a_machine_that_there_is_no_init_for_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "CODE", {})
+    with pytest.raises(StartError, match="there is no init for"):
         Apart(str(tmp_path))
 
 
-def test_dumb_init_is_put_where_it_has_the_same_path_everywhere(tmp_path: Path) -> None:
+def test_the_init_is_put_where_it_has_the_same_path_everywhere(tmp_path: Path) -> None:
     path = install(str(tmp_path / "made"))
     before = os.stat(path)
     assert install(str(tmp_path / "made")) == path
@@ -219,23 +219,26 @@ def test_dumb_init_is_put_where_it_has_the_same_path_everywhere(tmp_path: Path) 
     assert os.listdir(tmp_path / "made") == [os.path.basename(path)]
 
 
-def test_an_init_that_starts_nothing_is_ended(tmp_path: Path) -> None:
-    apart = Apart(str(tmp_path))
-    try:
-        with apart.children():
-            pid = os.fork()
-            if not pid:
-                try:
-                    traced.trace_me()
-                    os.execv(apart.init, [apart.init, b"--", b"/no/such/program"])
-                finally:
-                    os._exit(1)
-        with pytest.raises(traced.NotExecuted):
-            traced.follow(pid)
-        with pytest.raises(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-    finally:
-        apart.close()
+def test_an_init_has_nothing_open_and_stands_apart(keeping: Keeping) -> None:
+    task = sleeping(keeping, "sh", "-c", "echo ready; exec sleep 300")
+    pid = init_of(keeping.agent.tasks[task].pid or 0)
+    assert {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()} == {"/dev/null"}
+    assert Path(f"/proc/{pid}/cwd").resolve().parent.name == "inits"
+    keeping.signal(task, signal.SIGKILL, whole=True)
+
+
+def test_an_init_stands_in_a_folder_of_its_users_wherever_it_is_restored(tmp_path: Path) -> None:
+    apart, top = Apart(str(tmp_path)), tmp_path / "inits"
+    assert apart.init(1000).stand == os.fsencode(top / "1000.00")
+    assert apart.stand(str(top / "1000.07"), 1000) == str(top / "1000.07")
+    assert [path.stat().st_uid for path in sorted(top.iterdir())] == [1000, 1000]
+    assert top.stat().st_mode & 0o777 == 0o700
+    for path in ("/etc", str(top / "x"), str(top / "1001.00"), str(top / "1000.00/..")):
+        with pytest.raises(TaskError, match="its init stands in"):
+            apart.stand(path, 1000)
+    with pytest.raises(TaskError, match="its init stands in"):
+        apart.stand(str(top / "1000.00"), None)
+    assert apart.stand("/srv", None) == "/srv"  # as root's inits once did
 
 
 def marked(word: str) -> list[int]:

@@ -101,6 +101,7 @@ class Imaged:
     ):
         """``places``: where images lie, if not where those of moves do.  ``prepare``: what is
         done before processes are restored from a folder."""
+        self._apart = tools.spawner.apart
         self._register = tools.register
         self._containment = tools.containment
         self._loop = tools.loop
@@ -158,8 +159,9 @@ class Imaged:
         self._dumps[task] = dump
 
     def _save(self, task: str, dump: _Dump, folder: str, tries: int) -> None:
-        """Fact: CRIU makes a folder, proc.crtools, in the task's working directory for a moment; so
-        of two tasks in one folder only one can be dumped at a time.  The other is tried again."""
+        """Fact: CRIU makes a folder, proc.crtools, where the task's init stands for a moment; so of
+        two that stand in one place (clientd.keeper.apart) only one can be dumped at a time.  The
+        other is tried again."""
         then = partial(self._saved, task, dump, folder, tries)
         pid = self._need_criu().dump(dump.init, folder, then)
         self._places.say_dumper(dump.move, pid)
@@ -188,6 +190,7 @@ class Imaged:
         return Notes(
             os.path.realpath(known.log), os.path.realpath(os.fsdecode(self._births.files)),
             tuple(sorted(criu.stopped_in(init))), pwd.getpwnam(user).pw_uid if user else None,
+            os.readlink(f"/proc/{init}/cwd"),
         )
 
     def _dumped(self, task: str, dump: _Dump, folder: str, dumped: Dumped) -> None:
@@ -433,6 +436,7 @@ class Imaged:
         """Raises OSError, TaskError."""
         notes = Notes.read(folder)
         notes.write(self._places.make(guest.move))
+        self._make_stand(notes)
         then = partial(self._restored, task, guest)
         if guest.waiting and guest.lazy:
             guest.waiting.end()
@@ -447,6 +451,12 @@ class Imaged:
             )
         finally:
             os.close(log)
+
+    def _make_stand(self, notes: Notes) -> None:
+        """Where its init is to stand is there afterwards.  Raises OSError, TaskError."""
+        if self._apart is None:
+            raise TaskError("apart", "this node has no pid namespaces")
+        self._apart.stand(notes.stand, None)
 
     def _restored(self, task: str, guest: _Guest, restored: Restored) -> None:
         wanted = self._guests.get(task) is guest

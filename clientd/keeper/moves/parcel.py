@@ -66,6 +66,8 @@ class Notes(msgspec.Struct, frozen=True):
     stopped: tuple[int, ...] = ()
     #: Of the user that it was started as, where one was named.
     uid: int | None = None
+    #: Where its init stands; empty in what earlier versions saved.
+    stand: str = ""
     #: Of a snapshot that is kept: the files that are in it.
     held: tuple[Held, ...] = ()
 
