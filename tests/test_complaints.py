@@ -28,6 +28,8 @@ LOGS = [
      "pages cannot be held in pipes here"),
     ("pie: 2: Error (criu/pie/parasite.c:496): Can't create a directory (-17)", "crowded",
      "another task was being frozen in the same place"),
+    ("Error (criu/files-reg.c:2290): Can't open file home/bob/x on restore: Permission denied",
+     "file", "/home/bob/x cannot be opened there: Permission denied"),
 ]
 
 
@@ -42,6 +44,11 @@ def test_an_error_that_is_known_is_told_in_the_users_words(
 def test_an_error_that_is_not_known_is_told_as_criu_has_it() -> None:
     found = complaint(f"(00.2) Error (criu/some.c:12): some: Nothing works (7)\n{AWAY}\n")
     assert str(found) == "CRIU says: some: Nothing works (7)"
+
+
+def test_a_user_who_may_not_execute_criu_is_told_so() -> None:
+    found = complaint("setpriv: failed to execute /proc/self/fd/101/criu: Permission denied\n")
+    assert (found.code, found.text) == ("criu", "the task's user may not execute CRIU there")
 
 
 def test_what_changes_nothing_is_not_taken_for_the_cause() -> None:

@@ -16,6 +16,7 @@ from clientd.keeper.moves import imaged, parcel
 from clientd.keeper.moves.parcel import Head, Notes
 from clientd.keeper.moves.places import Places
 from godwit.errors import TaskError
+from godwit.task.verdict import Ids
 
 #: Of a small dump: a name with all kinds of characters, an empty one, none whole blocks.
 IMAGES = {
@@ -173,7 +174,7 @@ def test_the_size_of_a_huge_image_is_read_as_tar_writes_it(tmp_path: Path) -> No
 
 
 def test_notes_are_read_as_they_were_written(tmp_path: Path) -> None:
-    notes = Notes("/logs/n1/t.log", "/state/files", (2, 5), 1000)
+    notes = Notes("/logs/n1/t.log", "/state/files", (2, 5), Ids("bob", 1000, 100, frozenset({27})))
     notes.write(str(tmp_path))
     assert Notes.read(str(tmp_path)) == notes
     (tmp_path / parcel.NOTES).write_bytes(b"{}")

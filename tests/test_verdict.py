@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from godwit.task.verdict import (
     OBSTACLES,
     Binary,
+    Ids,
     OpenFile,
     Place,
     Seen,
@@ -169,3 +170,34 @@ def test_the_version_is_taken_from_what_a_node_can() -> None:
 def test_a_verdict_is_json() -> None:
     verdict = judge(TASK, HERE, without(b"/work"))
     assert json.decode(json.encode(verdict), type=Verdict) == verdict
+
+
+BOB = Ids("bob", 1000, 100, frozenset({100, 27}))
+
+
+def as_bob(there: Ids | None, criu: str = "criu=4.1.1") -> Verdict:
+    here = replace(HERE, can=("apart", criu))
+    return judge(replace(TASK, ids=BOB), here, replace(THERE, can=here.can, ids=there))
+
+
+@pytest.mark.parametrize("there", [BOB, replace(BOB, groups=frozenset({100, 27, 4})), None])
+def test_a_users_task_can_go_where_that_user_has_the_same_numbers(there: Ids | None) -> None:
+    assert as_bob(there).verdict == "yes"
+
+
+@pytest.mark.parametrize(("there", "text"), [
+    (replace(BOB, uid=1001), "it runs as user 1000, and bob is user 1001 on there"),
+    (replace(BOB, gid=101, groups=BOB.groups), "it runs as group 100, and bob is group 101"),
+    (replace(BOB, groups=frozenset({100})),
+     "it has the rights of groups 27, which bob has not on there"),
+])
+def test_it_cannot_where_they_are_others(there: Ids, text: str) -> None:
+    verdict = as_bob(there)
+    assert verdict.verdict == "no" and codes(verdict) == ["user"]
+    assert text in verdict.reasons[0].text and "same numbers" in verdict.reasons[0].fix
+
+
+def test_an_old_criu_saves_no_task_of_another_user() -> None:
+    verdict = as_bob(BOB, "criu=3.17.1")
+    assert verdict.verdict == "no" and codes(verdict) == ["criu-older"]
+    assert judge(TASK, replace(HERE, can=("apart", "criu=3.17.1")), THERE).verdict == "yes"

@@ -85,6 +85,9 @@ _TABLE: tuple[tuple[str, Complaint], ...] = (
         "memory", "there is not enough memory for it")),
     (r"vdso: |vDSO", Complaint(
         "kernel", "this CRIU is too old for this kernel", "run bin/get-criu")),
+    (r"Can't get rlimit", Complaint(
+        "rights", "a process of it runs as another user than its init, and clientd has no "
+        "CAP_SYS_RESOURCE", "give clientd that")),
     (r"Operation not permitted", Complaint(
         "rights", "clientd lacks a right that CRIU needs", "run it as root")),
 )
@@ -102,6 +105,9 @@ def errors(log: str) -> list[str]:
 def complaint(log: str) -> Complaint:
     """What the first error in a log means."""
     lines = errors(log)
+    if not lines and "Permission denied" in log:  # so says whoever was to execute it
+        return Complaint("criu", "the task's user may not execute CRIU there",
+                         "let all users into the folder that it is in")
     if not lines:
         return Complaint("criu", "CRIU failed and did not say why")
     for line in lines[:3]:

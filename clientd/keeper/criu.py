@@ -17,10 +17,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from clientd.keeper import processes, stats, swrk
+from clientd.keeper import processes, stats, swrk, whose
 from clientd.keeper.below import Executed, look, program_of
 from clientd.keeper.complaints import Complaint, complaint
 from clientd.keeper.errands import Errands, Outcome
+from godwit.task.verdict import Ids
 
 #: Seconds for one dump or restore, unless asked otherwise.
 LIMIT_S = 120.0
@@ -29,7 +30,7 @@ _LOG = "criu.log"
 FEED_LOG = "feed.log"
 _PIDFILE = "criu.pid"
 #: Of descriptors that are handed to CRIU; below are its own.
-_FIRST_FD = 100
+_IMAGES_FD, _PROGRAM_FD, _FIRST_FD = 100, 101, 102
 _COMMON = ("--manage-cgroups=ignore", "--file-locks", "-v1", "--log-file", _LOG)
 
 
@@ -89,10 +90,10 @@ class Criu:
         self, init: int, images: str, limit_s: float = LIMIT_S, options: tuple[str, ...] = ()
     ) -> list[str]:
         """The command that ``dump`` runs."""
-        return [
+        return whose.saving(init, [
             self.path, "dump", "--tree", str(init), "--images-dir", images, "--leave-stopped",
             "--timeout", str(max(1, int(limit_s))), *_COMMON, *options,
-        ]
+        ])
 
     def feeding(self, images: str, options: tuple[str, ...]) -> list[str]:
         """The command that brings the memory of what is restored from ``images``, meanwhile and
@@ -105,19 +106,26 @@ class Criu:
     def restore(
         self, images: str, done: Callable[[Restored], None], *,
         files: Mapping[str, int] | None = None, limit_s: float = LIMIT_S,
-        options: tuple[str, ...] = (), before: tuple[str, ...] = (),
+        options: tuple[str, ...] = (), before: tuple[str, ...] = (), user: Ids | None = None,
     ) -> int:
         """Makes what is in ``images`` again, stopped, in the cgroup that we are in now.
 
         ``files``: path of a file as the task had it open -> our descriptor that takes its place;
         its log goes so.  ``before``: a command that executes CRIU in its own stead, somewhere
-        else perhaps.  When it fails nothing of it is left.  The pid of CRIU, or 0.
+        else perhaps.  ``user``: whose it is, if not root's; then the images are, too.  When it
+        fails nothing of it is left.  The pid of CRIU, or 0.
         """
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(images, _PIDFILE))  # an earlier try's
         given = dict(enumerate((files or {}).items(), _FIRST_FD))
+        # By descriptors of their folders: where these are, a user may not go.
+        ours = [
+            os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            for path in (images, os.path.dirname(self.path))
+        ]
         words = [
-            *before, self.path, "restore", "--images-dir", images, "--restore-detached",
+            f"/proc/self/fd/{_PROGRAM_FD}/{os.path.basename(self.path)}", "restore",
+            "--images-dir", f"/proc/self/fd/{_IMAGES_FD}", "--restore-detached",
             "--restore-sibling", "--leave-stopped", "--pidfile", _PIDFILE, *_COMMON, *options,
         ]
         for number, (path, _) in given.items():
@@ -127,8 +135,14 @@ class Criu:
             _tell_restored(images, done, limit_s, _pid(images), outcome)
 
         descriptors = {number: fd for number, (_, fd) in given.items()}
-        return self._errands.run(words, ended, limit_s, descriptors)
-
+        try:
+            return self._errands.run(
+                (*before, *(whose.restoring(user, words) if user else words)), ended, limit_s,
+                {_IMAGES_FD: ours[0], _PROGRAM_FD: ours[1], **descriptors},
+            )
+        finally:
+            for fd in ours:
+                os.close(fd)
 
     def wait(self, log: int, before: tuple[str, ...]) -> "Waiting | None":
         """One that restores as soon as it is asked, or None where CRIU cannot be had so.

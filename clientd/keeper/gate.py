@@ -47,12 +47,13 @@ class Gate:
         """
         if (refused := self.objection(spec, occupied)) or spec.kind == "python":
             return refused
-        if spec.user and forked.find_user(spec.user).pw_uid != os.geteuid():
-            return TaskError("user", f"it is {spec.user}'s: only what runs as root is restored")
-        if self.policy.templates is not None:
+        if self.policy.user_objection("", self.me):
+            text = f"no task runs as {self.me}, and the images of a task could hold one that does"
+        elif self.policy.templates is not None:
             text = "only commands of its templates are run, and images cannot be compared with them"
-            return TaskError(CODE, text)
-        return None
+        else:
+            return None
+        return TaskError(CODE, f"{text} (the policy of this node)")
 
     def user_of(self, name: str) -> pwd.struct_passwd | None:
         """Whom to become for that name; None: we are that user.  Raises TaskError."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from clientd.keeper import orders
+from clientd.keeper import orders, whose
 from clientd.keeper.errands import Outcome
 from clientd.keeper.scout import ANSWER, QUESTION, OfPlace, OfTask, Question, encode
 from clientd.keeper.tools import Tools
@@ -64,7 +64,7 @@ class Scouts:
         known = Place(
             facts.name, os.uname().machine, facts.can, facts.lacks, shared=facts.shared,
             objection=(objection.code, str(objection)) if objection else None,
-            programs=frozenset(facts.programs),
+            programs=frozenset(facts.programs), ids=whose.ids_here(spec.user),
         )
         # What may not come here has no business with our files.
         paths = () if objection else order.paths

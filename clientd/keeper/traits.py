@@ -1,14 +1,14 @@
 """What of a task decides where it can go, read from /proc while it runs: proc(5)."""
 
 import os
-import pwd
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from clientd.keeper import criu, elf
+from clientd.keeper import criu, elf, whose
 from clientd.keeper.apart import init_of
+from clientd.keeper.below import RIGHTS
 from godwit.task.verdict import Binary, OpenFile, Place, Seen, Traits
 
 #: Majors of terminals, <linux/major.h>: consoles, /dev/tty and /dev/console, pseudo-terminals.
@@ -37,8 +37,8 @@ def read(root: int) -> Traits:
     return Traits(
         machine=os.uname().machine, contained=init != 0,
         binaries=tuple(_binaries(pids)), files=tuple(_files(pids, cwd)), cwd=cwd,
-        obstacles=tuple(dict.fromkeys((*_user(init), *_obstacles(pids)))),
-        memory_bytes=sum(map(_memory, pids)), cpu=flags(),
+        obstacles=tuple(dict.fromkeys((*_of_init(init), *_obstacles(pids)))),
+        memory_bytes=sum(map(_memory, pids)), cpu=flags(), ids=whose.ids(root),
     )
 
 
@@ -174,15 +174,15 @@ def _is_locked(pid: int, number: str) -> bool:
     return False
 
 
-def _user(init: int) -> Iterator[tuple[str, str]]:
-    """Whose the task is, if it is not root's; a task without an init is not asked."""
-    with suppress(OSError), open(f"/proc/{init}/status") as file:
-        uids = next(line for line in file if line.startswith("Uid:")).split()[1:]
-        if uid := max(map(int, uids)):
-            try:
-                yield "user", pwd.getpwuid(uid).pw_name
-            except KeyError:
-                yield "user", str(uid)
+def _of_init(init: int) -> Iterator[tuple[str, str]]:
+    """What CRIU is to do in it needs rights: an earlier clientd's inits had none of another user's.
+
+    A task without an init is not asked.
+    """
+    if init and (owner := whose.ids(init)):
+        with suppress(OSError):
+            if int(whose.status(init)["CapEff"][0], 16) & RIGHTS != RIGHTS:
+                yield "init", owner.name
 
 
 def _obstacles(pids: list[int]) -> Iterator[tuple[str, str]]:

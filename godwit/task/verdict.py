@@ -17,6 +17,8 @@ Word = Literal["yes", "if", "no"]
 MOST_OF_FREE = 0.9
 #: Seconds for the rest of a small task: freezing, the start of CRIU twice, the first steps.
 OVERHEAD_S = 0.09
+#: The first CRIU that saves a task of another user's without being root.
+FOR_USERS = (3, 18)
 
 
 class Binary(Struct, frozen=True, omit_defaults=True):
@@ -41,6 +43,16 @@ class OpenFile(Struct, frozen=True, omit_defaults=True):
     locked: bool = False
 
 
+class Ids(Struct, frozen=True, omit_defaults=True):
+    """Whose processes are, as the kernel knows it: by numbers, which travel as they are."""
+
+    #: For people.
+    name: str
+    uid: int
+    gid: int
+    groups: frozenset[int] = frozenset()
+
+
 class Traits(Struct, frozen=True, omit_defaults=True):
     """What of a task decides where it can go."""
 
@@ -60,6 +72,8 @@ class Traits(Struct, frozen=True, omit_defaults=True):
     #: Of a Python task: its child processes, and threads besides those that every one has.
     children: int = 0
     threads: int = 0
+    #: Of its program, where that is not root's.
+    ids: Ids | None = None
 
 
 class Seen(Struct, frozen=True, omit_defaults=True):
@@ -96,6 +110,8 @@ class Place(Struct, frozen=True, omit_defaults=True):
     module: str | None = None
     #: The working directory that a Python task would have here, when that is not there.
     lacks_cwd: bytes = b""
+    #: What the task's user is here, where it was started as one that is not root.
+    ids: Ids | None = None
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
@@ -143,9 +159,9 @@ OBSTACLES: dict[str, Reason] = {
         "deleted", "it has a file open that was deleted: {}", "it can move if that is small", "if"
     ),
     # CRIU mounts a proc file system inside of the init for a moment, with the init's rights.
-    "user": Reason(
-        "user", "it runs as {}: only what runs as root can be saved as it is",
-        "a Python task of any user can move",
+    "init": Reason(
+        "init", "it was started as {} by an earlier clientd, in a way that cannot be saved",
+        "tasks that are started from now on can move",
     ),
     "many": Reason(
         "many", "it has more open than is looked at: {}",
@@ -157,7 +173,8 @@ OBSTACLES: dict[str, Reason] = {
 def judge(task: Traits, here: Place, there: Place) -> Verdict:
     """All reasons there are, those that forbid first; without one it can."""
     return sum_up(there, "criu", (
-        *_ability(here), *_ability(there), *policy(there), *_itself(task), *_machine(task, there),
+        *_ability(here), *_ability(there), *policy(there), *_itself(task), *_ids(task, here, there),
+        *_machine(task, there),
         *_versions(here, there), *_binaries(task, there), *_files(task, there),
         *_room(task, there),
     ), _ms(task, there))
@@ -200,6 +217,29 @@ def _itself(task: Traits) -> Iterator[Reason]:
     for kind, name in dict.fromkeys(task.obstacles):
         known = OBSTACLES[kind]
         yield Reason(known.code, known.text.format(name), known.fix, known.verdict)
+
+
+def _ids(task: Traits, here: Place, there: Place) -> Iterator[Reason]:
+    """A task of another user than root."""
+    version = version_of(here.can)
+    if task.ids is not None and version and _numbers(version) < FOR_USERS:
+        text = f"CRIU {version} on {here.name} saves no tasks of other users than root"
+        yield Reason("criu-older", text, "bin/get-criu gets a newer one")
+    if task.ids is not None and there.ids is not None:
+        yield from differing(task.ids, there.ids, there.name)
+
+
+def differing(ours: Ids, theirs: Ids, there: str) -> Iterator[Reason]:
+    """Processes have the same numbers wherever they are restored, whoever has these there."""
+    fix = f"give {theirs.name} the same numbers on both"
+    for what, number, other in (("user", ours.uid, theirs.uid), ("group", ours.gid, theirs.gid)):
+        if number != other:
+            text = f"it runs as {what} {number}, and {theirs.name} is {what} {other} on {there}"
+            yield Reason("user", text, fix)
+    if more := sorted(ours.groups - theirs.groups - {theirs.gid}):
+        named = ", ".join(map(str, more[:5])) + (", ..." if len(more) > 5 else "")
+        text = f"it has the rights of groups {named}, which {theirs.name} has not on {there}"
+        yield Reason("user", text, fix)
 
 
 def _machine(task: Traits, there: Place) -> Iterator[Reason]:

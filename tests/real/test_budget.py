@@ -51,6 +51,13 @@ def limits() -> Iterator[None]:
         pytest.skip(f"pipes are too small here: {err}")
 
 
+#: The same in Perl, which any user can execute.
+PERL_HEAP = """
+$| = 1; $heap = join "", map chr rand 256, 1 .. 4096; $heap x= 256 * shift;
+$sum = unpack "%32C*", $heap;
+$SIG{TERM} = sub { exit(unpack("%32C*", $heap) == $sum ? 0 : 9) };
+for ($n = 0;; $n++) { print "$n\\n"; select(undef, undef, undef, 0.005) }
+"""
 #: CRIU that fails to restore while a file is there.
 FAILING = """#!/bin/sh
 [ "$1" = restore ] && [ -e {flag} ] && exit 1
@@ -70,26 +77,29 @@ class Pair(MovingProcesses, HostCluster):
         super().start_node(name, *options)
 
     def environment(self, **more: str) -> dict[str, str]:
-        return super().environment(GODWIT_CRIU=str(self.top / "criu"), **more)
+        return super().environment(GODWIT_CRIU=str(self.top / "bin" / "criu"), **more)
 
     @property
     def flag(self) -> Path:
         return self.top / "fail"
 
-    def heap(self, period: int = 1 << 20) -> str:
+    def heap(self, *program: str, period: int = 1 << 20) -> str:
         """A task on node1 that counts."""
         script = self.top / "heap.py"
         script.write_text(HEAP)
-        words = ("execute", "--json", "node1", "--", sys.executable, "-I", "-S", str(script), MIB,
-                 str(period))
-        task = str(self.json(*words)["tasks"][0]["task"])
+        words = program or (
+            "node1", "--", sys.executable, "-I", "-S", str(script), MIB, str(period)
+        )
+        task = str(self.launch(*words)["task"])
         eventually(lambda: len(self.numbers("node1", task)) > 10, f"{task} counts", 60)
         return task
 
-    def draining(self, *options: str) -> tuple[str, "subprocess.Popen[str]"]:
+    def draining(
+        self, *options: str, program: tuple[str, ...] = ()
+    ) -> tuple[str, "subprocess.Popen[str]"]:
         """A task that runs on node2 and needs node1; and the move that waits for its memory."""
         # What is kept of it is compressed, which is quick when there is little in it.
-        task = self.heap(4096 if "--safe" in options else 1 << 20)
+        task = self.heap(*program, period=4096 if "--safe" in options else 1 << 20)
         under_way = self.begin(
             "move", "--json", task, "node2", "--budget", BUDGET, "--anyway", *options
         )
@@ -145,7 +155,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     paths = [path for path in probing.candidates() if Path(path).exists()]
     if not paths:
         pytest.skip("no CRIU")
-    script = top / "criu"
+    script = top / "bin" / "criu"
+    script.parent.mkdir(mode=0o755)
     script.write_text(FAILING.format(flag=top / "fail", criu=paths[-1]))
     script.chmod(0o755)
     with Hosts("master", "node1", "node2") as hosts, Pair(top, hosts) as cluster:
@@ -203,6 +214,16 @@ def test_a_link_that_is_back_before_long_is_waited_for(pair: Pair) -> None:
     pair.hosts.heal()
     pair.go_on()
     assert pair.over(under_way, 0)["result"] == "done"
+    pair.is_whole(task, "node2")
+
+
+def test_the_memory_of_another_users_task_follows_it_too(pair: Pair) -> None:
+    """CRIU is where that user may not go, here."""
+    words = ("--user", "nobody", "--cwd", "/", "node1", "--", "perl", "-e", PERL_HEAP, MIB)
+    task, under_way = pair.draining(program=words)
+    pair.go_on()
+    report = pair.over(under_way, 0)
+    assert (report["result"], report["way"]) == ("done", "post-copy")
     pair.is_whole(task, "node2")
 
 

@@ -163,15 +163,3 @@ def test_a_new_agent_knows_what_was_found_out_before_it_came(pair: Moving) -> No
     pair.wait_answered("node1")
     pair.counting()
     assert known() == before
-
-
-@needs_root
-def test_a_task_of_another_user_is_told_and_goes_on(pair: Moving) -> None:
-    task = str(pair.launch("--user", "nobody", "--cwd", "/", "node1", "sleep", "60")["task"])
-    if "criu" not in pair.godwit("list").stdout:
-        pytest.skip("no CRIU here")
-    verdict = why(pair, task)
-    assert verdict["verdict"] == "no" and "user" in codes(verdict), verdict
-    refused = pair.godwit("move", task, "node2")
-    assert refused.returncode == 1 and "runs as" in refused.stderr, refused.stderr
-    assert pair.shown(task)["status"] == "running" and pair.shown(task)["node"] == "node1"

@@ -10,14 +10,13 @@ meanwhile waits for the dump's end.
 """
 
 import os
-import pwd
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from clientd.keeper import criu, stats, traits
+from clientd.keeper import below, criu, stats, traits, whose
 from clientd.keeper.births import Births
 from clientd.keeper.criu import Criu, Dumped, Restored, Waiting
 from clientd.keeper.errands import Outcome
@@ -35,6 +34,7 @@ from clientd.keeper.watch import Root, Watch
 from godwit.errors import TaskError
 from godwit.ship.words import CARRIED
 from godwit.task.record import Spec
+from godwit.task.verdict import Ids
 
 _SHELL = "/bin/sh"
 #: Gets the task and the folder of its images.
@@ -81,6 +81,10 @@ class _Guest:
     """A copy that has not run here."""
 
     move: str
+    #: As whom it was started, where one was named.
+    user: str = ""
+    #: That user, if not root.
+    ids: Ids | None = None
     #: What is to restore it, where it could be started beforehand.
     waiting: Waiting | None = None
     #: The errand that is under way for it.
@@ -101,6 +105,7 @@ class Imaged:
     ):
         """``places``: where images lie, if not where those of moves do.  ``prepare``: what is
         done before processes are restored from a folder."""
+        self._node = tools.spawner.place.node
         self._apart = tools.spawner.apart
         self._register = tools.register
         self._containment = tools.containment
@@ -186,10 +191,9 @@ class Imaged:
 
     def _notes_of(self, task: str, init: int) -> Notes:
         known = self._register.tasks[task]
-        user = known.spec.user
         return Notes(
             os.path.realpath(known.log), os.path.realpath(os.fsdecode(self._births.files)),
-            tuple(sorted(criu.stopped_in(init))), pwd.getpwnam(user).pw_uid if user else None,
+            tuple(sorted(criu.stopped_in(init))), whose.ids(self._watch.roots[task].pid),
             os.readlink(f"/proc/{init}/cwd"),
         )
 
@@ -347,12 +351,14 @@ class Imaged:
         folder = self._births.folder(action.task.spec)
         if not os.path.isdir(folder):
             raise TaskError("cwd", f"its working directory {os.fsdecode(folder)} is not there")
-        log = self._births.guest_log(task, action.fresh)
+        inside, user = self._inside(task), action.task.spec.user
+        log, waiting = self._births.guest_log(task, action.fresh), None
         try:
-            waiting = found.wait(log, self._inside(task))
+            if not whose.ids_here(user):
+                waiting = found.wait(log, inside)
         finally:
             os.close(log)
-        guest = self._guests[task] = _Guest(action.move, waiting)
+        guest = self._guests[task] = _Guest(action.move, user, waiting=waiting)
         guest.errand = waiting.pid if waiting else 0
         image = self._images.in_memory(action.move)
         self._hear(do.Warm(action.move, self._births.log_path(task), image))
@@ -435,28 +441,35 @@ class Imaged:
     def _restore(self, task: str, guest: _Guest, folder: str) -> None:
         """Raises OSError, TaskError."""
         notes = Notes.read(folder)
+        for reason in whose.differences(guest.user, notes.ids, self._node):
+            raise TaskError(reason.code, reason.text)
         notes.write(self._places.make(guest.move))
-        self._make_stand(notes)
+        guest.ids = whose.ids_here(guest.user)
+        stand = self._stand(notes, guest.ids)
         then = partial(self._restored, task, guest)
         if guest.waiting and guest.lazy:
             guest.waiting.end()
         elif guest.waiting and guest.waiting.restore(folder, notes.log, then):
             guest.errand = guest.waiting.pid
             return
-        log = self._births.guest_log(task, fresh=False)
+        files = {notes.log: self._births.guest_log(task, fresh=False)}
         try:
+            if guest.ids is not None:
+                files[stand] = os.open(stand, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                _give(folder, guest.ids)
             guest.errand = self._need_criu().restore(
-                folder, then, files={notes.log: log}, before=self._inside(task),
+                folder, then, files=files, before=self._inside(task), user=guest.ids,
                 options=("--lazy-pages",) if guest.lazy else (),
             )
         finally:
-            os.close(log)
+            for fd in files.values():
+                os.close(fd)
 
-    def _make_stand(self, notes: Notes) -> None:
-        """Where its init is to stand is there afterwards.  Raises OSError, TaskError."""
+    def _stand(self, notes: Notes, user: Ids | None) -> str:
+        """Where its init is to stand, which is there.  Raises OSError, TaskError."""
         if self._apart is None:
             raise TaskError("apart", "this node has no pid namespaces")
-        self._apart.stand(notes.stand, None)
+        return self._apart.stand(notes.stand, user.uid if user else None)
 
     def _restored(self, task: str, guest: _Guest, restored: Restored) -> None:
         wanted = self._guests.get(task) is guest
@@ -477,14 +490,23 @@ class Imaged:
             criu.end(guest.init)
             return
         self._containment.fence(task, True)
-        if guest.lazy:
-            try:
+        try:
+            self._check_rights(guest)
+            if guest.lazy:
                 self._lazily.hold(guest.move)
-            except OSError as err:
-                self._hear(do.Failed(guest.move, *told(err)))
-                return
+        except (OSError, TaskError) as err:
+            self._hear(do.Failed(guest.move, *told(err)))
+            return
         took_ms = (time.monotonic() - guest.began) * 1e3
         self._hear(do.Loaded(guest.move, program.pid, program.start_ticks, {"restore": took_ms}))
+
+    def _check_rights(self, guest: _Guest) -> None:
+        """Raises OSError, TaskError."""
+        if guest.ids is None:
+            return
+        found = whose.excess(guest.init, criu.tree(guest.init), guest.ids, below.RIGHTS)
+        if found:
+            raise TaskError("rights", f"what was restored is not {guest.user}'s alone: {found}")
 
     def _reap(self, task: str, guest: _Guest) -> None:
         """A copy that never ran has ended."""
@@ -625,6 +647,12 @@ def stood_still(folder: str, figures: dict[str, int]) -> float:
     """
     took_us = figures.get("freezing_us", 0) + figures.get("frozen_us", 0)
     return os.stat(os.path.join(folder, stats.DUMPED)).st_mtime - took_us / 1e6
+
+
+def _give(folder: str, user: Ids) -> None:
+    """The images are his who restores them: nobody else may go where they are.  Raises OSError."""
+    for path in (folder, *(entry.path for entry in os.scandir(folder))):
+        os.chown(path, user.uid, user.gid, follow_symlinks=False)
 
 
 def last(outcome: Outcome) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import msgspec
 
 from godwit.errors import TaskError
+from godwit.task.verdict import Ids
 
 #: A magic, how long the first part is, and its name.
 TRAILER = struct.Struct("<8sQ32s")
@@ -64,8 +65,8 @@ class Notes(msgspec.Struct, frozen=True):
     files: str
     #: Pids, inside its namespace, of processes that were stopped before, and stay so.
     stopped: tuple[int, ...] = ()
-    #: Of the user that it was started as, where one was named.
-    uid: int | None = None
+    #: Of its program, where that is not root's.
+    ids: Ids | None = None
     #: Where its init stands; empty in what earlier versions saved.
     stand: str = ""
     #: Of a snapshot that is kept: the files that are in it.

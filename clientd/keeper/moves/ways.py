@@ -115,7 +115,7 @@ class Images:
 
     def _give(self, path: str) -> None:
         owner = os.stat(self._agent)
-        if owner.st_uid != os.geteuid():
+        if owner.st_uid != os.lstat(path).st_uid:
             os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
     def open(self, move: str, flags: int) -> int:
