@@ -1,6 +1,5 @@
 """Tasks of another user move as root's do, and have that user's rights alone wherever they are."""
 
-import gzip
 import os
 import pwd
 import signal
@@ -10,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import zstandard
 
 from clientd.keeper import processes, whose
 from clientd.keeper.apart import init_of, is_init
@@ -215,7 +215,7 @@ def test_what_starts_from_its_snapshot_has_its_users_rights_alone(pair: MovingPr
 
 def tampered(snapshot: Path, member: bytes, was: bytes, now: bytes) -> None:
     """What the last of these bytes in one of its images become."""
-    image = bytearray(gzip.decompress(snapshot.read_bytes()))
+    image = bytearray(zstandard.ZstdDecompressor().stream_reader(snapshot.read_bytes()).readall())
     raw = snapshot.with_suffix(".tmp")
     raw.write_bytes(image)
     with raw.open("rb") as file:
@@ -223,7 +223,7 @@ def tampered(snapshot: Path, member: bytes, was: bytes, now: bytes) -> None:
     raw.unlink()
     at = image.rindex(was, found.at, found.at + found.size)
     image[at:at + len(was)] = now
-    snapshot.write_bytes(gzip.compress(image, 1))
+    snapshot.write_bytes(zstandard.compress(image))
 
 
 def test_what_was_restored_with_another_right_never_runs(pair: MovingProcesses) -> None:
@@ -232,7 +232,7 @@ def test_what_was_restored_with_another_right_never_runs(pair: MovingProcesses) 
     one = pair.checkpoint(task)
     assert pair.godwit("sKill", task).returncode == 0
     assert pair.godwit("wait", "--timeout", "60", task).returncode == 128 + signal.SIGKILL
-    snapshot = pair.top / "node1" / "kept" / f"{one['id']}.gz"
+    snapshot = pair.top / "node1" / "kept" / f"{one['id']}.zst"
     tampered(snapshot, b"core-2.img", NO_NEW_PRIVS + b"\1", NO_NEW_PRIVS + b"\0")
     refused = pair.godwit("restart", task)
     assert refused.returncode == 1 and "not no_new_privs" in refused.stderr, refused
