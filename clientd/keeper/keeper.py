@@ -1,6 +1,7 @@
 """The keeper's turns: orders in, steps of tasks, words out; and how it stops.
 
 Order within one turn of the loop: what happened is noted, then written to the journal, then told.
+What came before a record that must be on the disk is told before the disk is waited for.
 """
 
 import os
@@ -74,6 +75,7 @@ class Keeper:
             self._loop, self._log, tools.others, self._first_words, self._obey,
             self._agent_lost, tools.gate.agent,
         )
+        self._register.tell_now = self._tell_news
         self._loop.watch(born.wakeup, self._on_signals)
 
     def run(self) -> None:
@@ -86,14 +88,18 @@ class Keeper:
             self._stop_sooner()
             self._tasks.settle()
             self._tell_supervisor()
-            words = self._register.take_news()
-            if words:
-                failpoint.hit("news.before")
-            for word in words:
-                self.agent.tell(word)
-            self.agent.flush()
-            if words:
-                failpoint.hit("news.after")
+            self._tell_news()
+
+    def _tell_news(self) -> None:
+        """What is in the journal."""
+        words = self._register.take_news()
+        if words:
+            failpoint.hit("news.before")
+        for word in words:
+            self.agent.tell(word)
+        self.agent.flush()
+        if words:
+            failpoint.hit("news.after")
 
     def _agent_lost(self) -> None:
         self._tasks.mover.handle(AgentLost())

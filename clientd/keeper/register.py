@@ -1,7 +1,7 @@
 """What is known of tasks, on record: every change is written down, and then told."""
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from clientd.keeper import orders
 from clientd.keeper.journal import Journal
@@ -23,6 +23,8 @@ class Register:
         self._news = News()
         self._trouble = ""
         self._said: dict[str, list[str]] = {}
+        #: Tells what there is to be told: nobody waits for the disk who need not.
+        self.tell_now: Callable[[], None] = lambda: None
 
     @property
     def tasks(self) -> Mapping[str, Task]:
@@ -51,6 +53,8 @@ class Register:
         """
         before = self.ledger.tasks.get(task)
         if durable:
+            if not self._journal.flush():
+                self.tell_now()
             self._journal.commit(record)
             self.ledger.apply(record)
         else:
