@@ -187,6 +187,14 @@ class StartShip:
 
 
 @dataclass(frozen=True, slots=True)
+class ShipGrowing:
+    """Send the snapshot as it is being written; ShipImage follows when it is."""
+
+    move: str
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
 class ShipImage:
     """Send what is left of the log, up to ``log_size`` bytes, and the snapshot of ``size``; and
     these files, as they are now."""
@@ -257,6 +265,6 @@ class Exit:
 Action = (
     Dial | Send | Open | Close | Tell | Remember | Install | TakeLoad | TakeUsage | StartFollow
     | FinishFollow | GrantFollow | DropFollow | StartTransfer | DropTransfer | EraseFile
-    | StartShip | ShipImage | AwaitShip | DropShip | SyncLog | DropLogTimes | OpenHomeLog
-    | WriteHomeLog | CloseHomeLog | Say | Exit
+    | StartShip | ShipGrowing | ShipImage | AwaitShip | DropShip | SyncLog | DropLogTimes
+    | OpenHomeLog | WriteHomeLog | CloseHomeLog | Say | Exit
 )

@@ -328,6 +328,9 @@ class Shell:
             case do.StartShip():
                 assert self._shipping is not None
                 self._shipping.send(action)
+            case do.ShipGrowing():
+                assert self._shipping is not None
+                self._shipping.grows(action)
             case do.ShipImage():
                 assert self._shipping is not None
                 self._shipping.image(action)

@@ -308,7 +308,7 @@ class Agent:
             case orders.Stopping(reason, tasks_left):
                 yield from self._to_master(wire.Leaving(reason, tasks_left))
                 yield do.Exit("stopping")
-            case orders.Standing() | orders.Landing() | orders.Shipping():
+            case orders.Standing() | orders.Landing() | orders.Growing() | orders.Shipping():
                 yield from self._moving(self.moves.told(word, self.tasks))
 
     def _changed(self, tasks: tuple[Task, ...]) -> Iterator[do.Action]:

@@ -3,7 +3,8 @@
 Pure: the agent's core hands on what concerns a move, and does what comes back.  A move has a
 *ship* at either end (clientd.shipping).  How far it is, a table (``Stage``):
 
-    source:       streaming --caught up--> freezing --snapped--> shipping
+    source:       streaming --caught up--> freezing --grows--> sending --snapped--> shipping
+                                           freezing --snapped--> shipping
     destination:  asked --landing--> opening --opened--> waiting --landed--> landed
 
 What is not in the table has been done before, or came too late, and is left undone: every message
@@ -29,7 +30,7 @@ from godwit.task.record import Task
 from godwit.wire import messages as wire
 
 Asked = wire.Reserve | wire.Freeze | wire.Verdict
-Told = orders.Standing | orders.Landing | orders.Shipping
+Told = orders.Standing | orders.Landing | orders.Growing | orders.Shipping
 Happened = on.ShipAwaited | on.CaughtUp | on.Landed | on.ShipFailed | on.ShipProgressed
 #: What is to be done; a Standing is for the master, if there is one.
 Step = do.Action | wire.Standing
@@ -40,6 +41,7 @@ class Stage(Enum):
 
     STREAMING = "streaming"
     FREEZING = "freezing"
+    SENDING = "sending"
     SHIPPING = "shipping"
     ASKED = "asked"
     OPENING = "opening"
@@ -49,6 +51,7 @@ class Stage(Enum):
 
 class Cause(Enum):
     CAUGHT_UP = "caught up"
+    GROWS = "grows"
     SNAPPED = "snapped"
     LANDING = "landing"
     OPENED = "opened"
@@ -57,7 +60,8 @@ class Cause(Enum):
 
 TABLE: dict[Stage, dict[Cause, Stage]] = {
     Stage.STREAMING: {Cause.CAUGHT_UP: Stage.FREEZING},
-    Stage.FREEZING: {Cause.SNAPPED: Stage.SHIPPING},
+    Stage.FREEZING: {Cause.GROWS: Stage.SENDING, Cause.SNAPPED: Stage.SHIPPING},
+    Stage.SENDING: {Cause.SNAPPED: Stage.SHIPPING},
     Stage.SHIPPING: {},
     Stage.ASKED: {Cause.LANDING: Stage.OPENING},
     Stage.OPENING: {Cause.OPENED: Stage.WAITING},
@@ -190,6 +194,10 @@ class Moves:
                         move, ship.asked.ticket, ship.asked.leaves, log, image,
                         owner_of(ship.asked.task), ship.asked.lazy,
                     )
+            case orders.Growing(move, image):
+                assert ship is not None
+                if ship.advance(Cause.GROWS):
+                    yield do.ShipGrowing(move, image)
             case orders.Shipping(move, _, image, log_size, size, files):
                 assert ship is not None
                 if ship.advance(Cause.SNAPPED):

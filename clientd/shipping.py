@@ -62,6 +62,7 @@ class _Work:
     dropped: threading.Event = field(default_factory=threading.Event)
     link: socket.socket | None = None
     #: Source: told by ``wake``, an eventfd, which the thread closes under ``lock``.
+    growing: do.ShipGrowing | None = None
     image: do.ShipImage | None = None
     wake: int = -1
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -70,6 +71,12 @@ class _Work:
     thread: threading.Thread | None = None
     #: When progress was told last, monotonic seconds; that it begins is no progress.
     said_at: float = field(default_factory=time.monotonic)
+
+    def call(self) -> None:
+        """Has the thread look what is new."""
+        with self.lock:
+            if self.wake >= 0:
+                os.eventfd_write(self.wake, 1)
 
 
 class Shipping:
@@ -104,13 +111,17 @@ class Shipping:
             work.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._run(work, partial(self._send, work, start))
 
+    def grows(self, growing: do.ShipGrowing) -> None:
+        """Sends the snapshot as it is written."""
+        if work := self._works.get(growing.move):
+            work.growing = growing
+            work.call()
+
     def image(self, rest: do.ShipImage) -> None:
         """Sends what is left, now that the task stands still."""
         if work := self._works.get(rest.move):
             work.image = rest
-            with work.lock:
-                if work.wake >= 0:
-                    os.eventfd_write(work.wake, 1)
+            work.call()
 
     def receive(self, awaited: do.AwaitShip, host: str) -> None:
         """Waits for the source's call, on a port at our address ``host``."""
@@ -247,6 +258,9 @@ class Shipping:
                 sending.stream(partial(self._progress, work), names)
                 self._later(partial(self._say, work, on.CaughtUp(work.move)))
                 sending.wait(work.wake)
+                if work.image is None and work.growing is not None:
+                    with _opened(work.growing.image, os.O_RDONLY) as image:
+                        sending.follow(image, work.wake)
                 rest = work.image
                 assert rest is not None
                 with _opened(rest.image, os.O_RDONLY) as image:

@@ -73,7 +73,9 @@ def again(driver: Driver) -> list[do.Action]:
 
 STEPS = {
     (Stage.STREAMING, Cause.CAUGHT_UP): Stage.FREEZING,
+    (Stage.FREEZING, Cause.GROWS): Stage.SENDING,
     (Stage.FREEZING, Cause.SNAPPED): Stage.SHIPPING,
+    (Stage.SENDING, Cause.SNAPPED): Stage.SHIPPING,
     (Stage.ASKED, Cause.LANDING): Stage.OPENING,
     (Stage.OPENING, Cause.OPENED): Stage.WAITING,
     (Stage.WAITING, Cause.LANDED): Stage.LANDED,
@@ -100,6 +102,15 @@ def test_a_freeze_streams_the_log_first_and_then_asks_the_keeper() -> None:
     assert driver.hear(verdict("finish")) == [tell_verdict("finish"), do.DropShip(MOVE)]
     assert driver.tell(stands("finished", 4)) == sent(said("finished", 4))
     assert not driver.agent.moves.ships and not driver.agent.moves.standings
+
+
+def test_a_large_snapshot_goes_ahead_while_it_is_written() -> None:
+    driver = freezing()
+    assert driver.tell(orders.Growing(MOVE, IMAGE)) == [do.ShipGrowing(MOVE, IMAGE)]
+    assert driver.tell(orders.Growing(MOVE, IMAGE)) == []
+    shipping = orders.Shipping(MOVE, LOG, IMAGE, 70, 9)
+    assert driver.tell(shipping) == [do.ShipImage(MOVE, IMAGE, 70, 9)]
+    assert driver.tell(orders.Growing(MOVE, IMAGE)) == []
 
 
 def test_a_freeze_that_comes_again_starts_no_second_ship() -> None:

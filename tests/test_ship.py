@@ -29,6 +29,7 @@ from godwit.ship.words import (
     Whole,
 )
 from godwit.wire.messages import Message
+from tests.real.cluster import eventually
 
 HOLE = 1024 * 1024
 BOARD = Board(words.VERSION)
@@ -196,7 +197,12 @@ HOSTILE: dict[str, list[Said]] = {
     "boards twice": [BOARD, BOARD],
     "sends bytes of no file": [BOARD, Block(1), b"x"],
     "makes a hole in no file": [BOARD, Hole(1)],
-    "sends the snapshot before the freeze": [BOARD, At(IMAGE, 0)],
+    "sent a longer snapshot ahead": [BOARD, At(IMAGE, 0), Block(2), b"xy", Rest(0, 1), End()],
+    "sends more of a longer one": [
+        BOARD, At(IMAGE, 0), Block(2), b"xy", Rest(0, 1), At(IMAGE, 2), Block(1), b"z",
+    ],
+    "sent a snapshot ahead with a gap": [BOARD, At(IMAGE, 1)],
+    "sent a hole in it ahead": [BOARD, At(IMAGE, 0), Hole(1)],
     "leaves a gap": [BOARD, At(LOG, 1)],
     "goes back": [BOARD, At(LOG, 0), Block(2), b"xy", At(LOG, 0)],
     "marks after the freeze": [BOARD, Rest(0, 0), Mark(1)],
@@ -438,3 +444,29 @@ def test_a_source_may_not_skip_what_is_not_there(landing: Landing) -> None:
     link.flush()
     with pytest.raises(TransferError, match="it goes on where nothing is"):
         link.get()
+
+
+def test_a_snapshot_that_is_being_written_goes_ahead(landing: Landing, tmp_path: Path) -> None:
+    log, whole = tmp_path / "from.log", os.urandom(3 * words.CHUNK + 7)
+    log.write_bytes(b"a line\n")
+    image = tmp_path / "from.image"
+    wake = os.eventfd(0, os.EFD_CLOEXEC)
+    sender = ship.Sending(landing.near, landing.files.open(log.name))
+    sender.stream(quiet)
+    with image.open("wb", 0) as file:
+        file.write(whole[:words.CHUNK + 1])
+        thread = threading.Thread(
+            target=sender.follow, args=(landing.files.open(image.name), wake)
+        )
+        thread.start()
+        eventually(lambda: landing.files.read("image") == whole[:words.CHUNK + 1], "its beginning")
+        file.write(whole[words.CHUNK + 1:-3])
+        eventually(lambda: landing.files.read("image") == whole[:-3], "more of it")
+        os.eventfd_write(wake, 1)
+        thread.join(10)
+        file.write(whole[-3:])
+    sender.finish(landing.files.open(image.name), log.stat().st_size, len(whole))
+    os.close(wake)
+    assert isinstance(landing.end(), ship.Shipped)
+    assert landing.files.read("image") == whole
+    assert landing.files.read("log") == b"a line\n"

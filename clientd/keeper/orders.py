@@ -376,6 +376,13 @@ class Landing(Word, frozen=True, tag="Landing"):
     image: str
 
 
+class Growing(Word, frozen=True, tag="Growing"):
+    """The task stands still and its snapshot is being written: what there is of it may be sent."""
+
+    move: str
+    image: str
+
+
 class Shipping(Word, frozen=True, tag="Shipping"):
     """The task stands still and its snapshot is written, though not yet on the disk: send it,
     and what is left of the log."""
@@ -413,7 +420,7 @@ Orders = (
 )
 Words = (
     Facts | Known | Changed | Rejected | Forgotten | Acted | Measured | Stopping | Standing
-    | Landing | Shipping | Able | Described | Surveyed | Caught | HomeLog
+    | Landing | Growing | Shipping | Able | Described | Surveyed | Caught | HomeLog
     | Snapshots | Berth | Packed | Lodging
 )
 

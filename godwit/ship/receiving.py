@@ -1,7 +1,8 @@
 """The destination's end of a ship.
 
-The source is not trusted: it can write into the two files it was given, no further than it said,
-and into new ones where the quay lets it; the snapshot has landed when it is as long as it said.
+The source is not trusted: it can write into the two files it was given, no further than it said
+once it has, and into new ones where the quay lets it; the snapshot has landed when it is as long as
+it said.
 
 Carried files are on the disk before they replace others.  Neither the log nor the snapshot is
 synced: the source keeps its own until the task runs here and the log is on the disk, and the disk
@@ -188,7 +189,8 @@ class Receiving:
                     self._rest, self._rest_at = rest, time.monotonic()
                     if self._size not in (None, rest.size):
                         raise TransferError("size", f"{rest.size} bytes come, not {self._size}")
-                    self._check_room(self._files[IMAGE], rest.size)
+                    image = self._files[IMAGE]
+                    self._check_room(image, rest.size - image.offset)
                 case End() if self._rest is not None:
                     return
                 case message:
@@ -205,7 +207,8 @@ class Receiving:
             file.restart()
         if number == LOG and file.offset < offset <= self._have:
             file.offset = offset
-        if offset != file.offset or (number == IMAGE and self._rest is None):
+        is_early = number == IMAGE and self._rest is None and self._size is not None
+        if offset != file.offset or is_early:
             raise _out_of_turn("it goes on where nothing is")
         self._file = file
 
@@ -223,6 +226,8 @@ class Receiving:
 
     def _block(self, size: int) -> None:
         file = self._expect(size)
+        if self._rest is None and file is self._files[IMAGE]:
+            self._check_room(file, size)
         while size:
             data = self._buffer[:size]
             self._link.read_into(data)

@@ -36,6 +36,8 @@ from godwit.wire.messages import Message
 
 #: A log that has less than this left to send is sent when the task is frozen, bytes.
 CLOSE = 1024 * 1024
+#: Milliseconds between two looks at a snapshot that is being written.
+LOOK_MS = 2
 
 
 def no_file(name: bytes) -> int:
@@ -44,7 +46,7 @@ def no_file(name: bytes) -> int:
 
 
 class Sending:
-    """One ship: ``carry`` and ``stream``, ``wait`` for the freeze, then ``finish``; ``close``.
+    """One ship: ``stream``, ``wait`` for the freeze, ``follow`` perhaps, ``finish``; ``close``.
 
     The socket is blocking, plain or TLS; it and ``log``, a descriptor, stay the caller's to
     close.  ``opener`` opens files of the task's working directory, and raises TransferError for
@@ -61,6 +63,8 @@ class Sending:
         #: How much of the log was sent, and how much the other end had.
         self._offset = 0
         self._have = 0
+        #: How much of the snapshot was sent.
+        self._ahead = 0
         self._buffer = memoryview(bytearray(CHUNK))
 
     def stream(self, progress: Progress, names: Iterable[bytes] = ()) -> None:
@@ -84,17 +88,38 @@ class Sending:
             if os.fstat(self._log).st_size - size < CLOSE:
                 return
 
-    def wait(self, wake: int) -> None:
-        """Returns when the descriptor ``wake`` can be read; raises when the other end fails."""
+    def wait(self, wake: int, patience_ms: int | None = None) -> bool:
+        """Till the eventfd ``wake`` was written to, which is read then; false when that did not
+        happen within ``patience_ms``.  Raises when the other end fails."""
         poller = select.poll()
         poller.register(self._sock, select.POLLIN)
         poller.register(wake, select.POLLIN)
         while True:
             # Before the poll: what TLS has decrypted already makes no descriptor readable.
-            if (message := self._link.poll()) and not self._is_have(message):
-                raise _out_of_turn()
-            if wake in (fd for fd, _ in poller.poll()):
+            self._listen()
+            ready = [fd for fd, _ in poller.poll(patience_ms)]
+            if wake in ready:
+                os.eventfd_read(wake)
+                return True
+            if not ready:
+                return False
+
+    def follow(self, image: int, wake: int) -> None:
+        """Sends the snapshot, a descriptor, while it is being written: only more comes to it.
+
+        Returns when ``wake`` tells that it is written; ``finish`` sends what is left.
+        """
+        self._link.put(At(IMAGE, 0))
+        while True:
+            self._send_image(image, os.fstat(image).st_size)
+            self._link.flush()
+            if self.wait(wake, LOOK_MS):
                 return
+
+    def _send_image(self, image: int, size: int) -> None:
+        for piece in self._read(image, self._ahead, size, "the snapshot"):
+            self._link.put_block(piece)
+            self._ahead += len(piece)
 
     def finish(
         self, image: int, log_size: int, size: int, names: Iterable[bytes] = ()
@@ -110,9 +135,8 @@ class Sending:
         for carrying in carried:
             self._bring(carrying)
             self._link.put(carrying.complete())
-        self._link.put(At(IMAGE, 0))
-        for piece in self._read(image, 0, size, "the snapshot"):
-            self._link.put_block(piece)
+        self._link.put(At(IMAGE, self._ahead))
+        self._send_image(image, size)
         self._link.put(End())
         self._link.flush()
         if self._link.get() != Whole():

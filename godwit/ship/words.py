@@ -8,10 +8,12 @@
     At(LOG, ...), what came since, Mark 2  ->    ... until little comes in one round
                                         <-       Marked 2
     Carry, At(2, 0), a file of the task's, ...
-    (the task is frozen, its snapshot written)
+    (the task is frozen, its snapshot being written)
+    At(IMAGE, 0), what there is of it, ...
+    (its snapshot is written)
     Rest, At(LOG, ...), the log's tail,
     At(2, ...), what is new in that file, Carried, ...
-    At(IMAGE, 0), the snapshot, End     ->
+    At(IMAGE, ...), what is left, End   ->
                                         <-       Whole: all of it is here
 
 ``At`` says which file the bytes after it are of, and from which byte on.  They are any number of
@@ -28,7 +30,7 @@ from godwit.bulk.words import Block, Digest, Failed, Hole, Nanoseconds, Size
 from godwit.wire.messages import Decoder, Message
 
 #: Raised when an old peer could no longer understand a new one.
-VERSION = 2
+VERSION = 3
 
 #: Bound of one message, bytes, in either direction.
 LIMIT = 64 * 1024

@@ -31,6 +31,13 @@ class Warm:
 
 
 @dataclass(frozen=True, slots=True)
+class Grows:
+    """A good deal of the image is written, and more is to come."""
+
+    move: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoodStill:
     """The copy is frozen and its image written, though not yet on the disk."""
 
@@ -143,8 +150,8 @@ class Returned:
 
 
 Event = (
-    Ordered | Warm | StoodStill | Synced | Apart | Loaded | WentOn | Drained | Drying | Unthawed
-    | Failed | Gone | Unwritten | AgentLost | Returned
+    Ordered | Warm | Grows | StoodStill | Synced | Apart | Loaded | WentOn | Drained | Drying
+    | Unthawed | Failed | Gone | Unwritten | AgentLost | Returned
 )
 
 
@@ -180,7 +187,8 @@ class Birth:
 
 @dataclass(frozen=True, slots=True)
 class FreezeCopy:
-    """Answered by StoodStill and Synced, or by Failed; if it is ``kept``, perhaps by Apart."""
+    """Answered by StoodStill, perhaps with Grows before it, and Synced, or by Failed; if it is
+    ``kept``, perhaps by Apart."""
 
     move: str
     task: str

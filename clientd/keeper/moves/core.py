@@ -63,6 +63,8 @@ class Moves:
                 yield from self._ordered(order)
             case do.Warm():
                 yield from self._reserved.warm(event)
+            case do.Grows(move):
+                yield from self._freezing.grows(move)
             case do.StoodStill():
                 yield from self._freezing.stood_still(event)
             case do.Synced(move, phases):

@@ -43,6 +43,12 @@ class Freezing:
             order.move, order.task, record.image, order.lazy, order.kept
         )
 
+    def grows(self, move: str) -> Iterator[do.Action]:
+        """What there is of the image goes ahead, and proves nothing: the vote is for all of it."""
+        record = self._here.ledger.moves[move]
+        if record.part is Part.FREEZING and not record.kept:
+            yield do.Tell(orders.Growing(move, record.image))
+
     def stood_still(self, event: do.StoodStill) -> Iterator[do.Action]:
         record = self._here.ledger.moves[event.move]
         if record.part is not Part.FREEZING:

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from clientd.keeper import below, criu, stats, traits, whose
@@ -23,6 +23,7 @@ from clientd.keeper.errands import Outcome
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves import lazily, openfiles, parcel
 from clientd.keeper.moves.aside import Aside
+from clientd.keeper.moves.growing import MUCH, Growing
 from clientd.keeper.moves.lazily import Lazily
 from clientd.keeper.moves.parcel import Head, Notes
 from clientd.keeper.moves.places import Places
@@ -73,6 +74,8 @@ class _Dump:
     lazy: bool = False
     #: It goes nowhere: it is set aside, and goes on.
     kept: bool = False
+    #: The part of its image that went ahead; its size is known in the end.
+    head: Head = field(default_factory=Head)
     phases: dict[str, float] = field(default_factory=dict)
 
 
@@ -118,6 +121,7 @@ class Imaged:
         self._hear = hear
         self._places = places or Places(os.path.dirname(births.agent))
         self._prepare = prepare
+        self._growing = Growing(tools.loop, hear)
         self._dumps: dict[str, _Dump] = {}
         self._guests: dict[str, _Guest] = {}
         self._aside = Aside(tools.errands, births.kept)
@@ -161,7 +165,19 @@ class Imaged:
             self._lazily.dump(found, action.move, root.init, folder, then)
         else:
             self._save(task, dump, folder, TRIES)
+            if not action.kept:
+                self._growing.watch(action.move, partial(self._goes_ahead, dump, folder))
         self._dumps[task] = dump
+
+    def _goes_ahead(self, dump: _Dump, folder: str) -> bool:
+        """The first memory image that is large enough becomes the head of the parcel, while CRIU,
+        which has it open, writes on.  Raises OSError."""
+        head = parcel.largest(folder)
+        if not dump.is_open or head.size < MUCH:
+            return False
+        self._images.take(dump.move, os.path.join(folder, head.name))
+        dump.head = head
+        return True
 
     def _save(self, task: str, dump: _Dump, folder: str, tries: int) -> None:
         """Fact: CRIU makes a folder, proc.crtools, where the task's init stands for a moment; so of
@@ -173,7 +189,7 @@ class Imaged:
 
     def _saved(self, task: str, dump: _Dump, folder: str, tries: int, dumped: Dumped) -> None:
         is_crowded = dumped.complaint is not None and dumped.complaint.code == "crowded"
-        if not is_crowded or tries <= 1:
+        if not is_crowded or tries <= 1 or dump.head.name:
             self._dumped(task, dump, folder, dumped)
             return
 
@@ -199,6 +215,7 @@ class Imaged:
 
     def _dumped(self, task: str, dump: _Dump, folder: str, dumped: Dumped) -> None:
         dump.is_open = False
+        self._growing.leave(dump.move)
         if self._dumps.get(task) is not dump:  # the task has ended
             self._clear(dump)
         elif dumped.complaint:
@@ -267,8 +284,9 @@ class Imaged:
             "freeze": max(0.0, (at - dump.began) * 1e3),
             "snapshot": max(0.0, (time.monotonic() - at) * 1e3),
         }
-        head = parcel.largest(folder)
-        if head.name:
+        if dump.head.name:
+            head = replace(dump.head, size=os.stat(self._images.path(dump.move)).st_size)
+        elif (head := parcel.largest(folder)).name:
             self._images.take(dump.move, os.path.join(folder, head.name))
         fd = self._images.open(dump.move, os.O_WRONLY | os.O_APPEND)
         then = partial(self._packed, task, dump, fd, head, (at, wall))

@@ -1,9 +1,10 @@
 """All images of one dump in the one file that a move carries.
 
-    the largest memory image, as it is | a tar archive of all others | TRAILER
+    one memory image, the largest, as it is | a tar archive of all others | TRAILER
 
 So most of a big process is never copied on its way: the file that CRIU wrote it to becomes the
-parcel by a rename, and the parcel is where CRIU reads it from, by a link.  The rest is packed and
+parcel by a rename, perhaps while that is being written, and the parcel is where CRIU reads it from,
+by a link.  The rest is packed and
 unpacked here when it is little, which it is for most, as to start tar(1) takes longer than all of
 it; when it is much, by tar as an errand, for the keeper waits for no disk.
 """
@@ -89,7 +90,7 @@ class Notes(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The first part: the largest memory image, or nothing."""
+    """The first part: a memory image, or nothing."""
 
     name: str = ""
     size: int = 0

@@ -10,6 +10,7 @@ from clientd.keeper.births import Births
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves import openfiles
 from clientd.keeper.moves.aside import LIMIT_S, Aside
+from clientd.keeper.moves.growing import MUCH, Growing
 from clientd.keeper.moves.parcel import OBJECT, Notes
 from clientd.keeper.moves.places import Places
 from clientd.keeper.moves.ways import Hear, Images
@@ -46,6 +47,7 @@ class Pickled:
         self._runners = births.runners
         self._images = images
         self._hear = hear
+        self._growing = Growing(tools.loop, hear)
         self._guests: dict[str, Guest] = {}
         #: task -> when it was told to freeze, CLOCK_MONOTONIC.
         self._freezing: dict[str, float] = {}
@@ -74,6 +76,9 @@ class Pickled:
             self._runners.say(action.task, control.Freeze(action.move), fd)
         finally:
             os.close(fd)
+        if not action.kept:
+            path = self._images.path(action.move)
+            self._growing.watch(action.move, lambda: os.stat(path).st_size >= MUCH)
 
     def _reach(self, task: str) -> None:
         """A runner that an earlier keeper had born is connected to.  Raises TaskError."""
@@ -163,6 +168,7 @@ class Pickled:
             copied(err)
 
     def drop(self, move: str) -> None:
+        self._growing.leave(move)
         if not self._aside.drop(move):
             return
         for path in self._places.of(move):
@@ -180,6 +186,7 @@ class Pickled:
             return
         match word:
             case control.Written(move, size, ms, at, wall, files):
+                self._growing.leave(move)
                 begun = self._freezing.pop(task, at)
                 log_size = os.stat(self._register.tasks[task].log).st_size
                 phases = {"freeze": max(0.0, (at - begun) * 1e3), "snapshot": ms}
