@@ -7,7 +7,7 @@ import pytest
 
 from clientd.keeper.moves import memory
 from clientd.keeper.moves.places import Places
-from clientd.keeper.moves.ways import Images
+from clientd.keeper.moves.ways import LARGE, Images
 
 is_there = pytest.mark.skipif(
     not memory.is_tmpfs(memory.TOP) or not memory.has_room(), reason="no tmpfs with room here"
@@ -62,6 +62,20 @@ def test_without_room_in_memory_the_disk_serves(
     monkeypatch.setattr(memory, "free_bytes", lambda: 1 << 60)
     images.make("m1", lasts=False)
     assert images.path("m1") == str(tmp_path / "moves" / "m1")
+
+
+@is_there
+def test_what_is_large_is_gone_at_once_and_given_back_by_whoever_has_it_last(
+    images: Images
+) -> None:
+    images.make("m1")
+    path = images.path("m1")
+    os.truncate(path, LARGE + 1)
+    last = images.drop("m1")
+    assert not os.path.lexists(path) and os.fstat(last).st_nlink == 0
+    os.close(last)
+    images.make("m1")
+    assert images.drop("m1") == images.drop("m1") == -1
 
 
 @is_there

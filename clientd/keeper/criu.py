@@ -12,7 +12,7 @@ who started CRIU: so we get its exit status.  It is put into the cgroup that CRI
 
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -239,23 +239,14 @@ def _pid(images: str) -> int:
 # ---- what is done to processes that are stopped ---------------------------------------------
 
 
-def tree(init: int) -> Iterator[int]:
-    """Pids of init and all its descendants: of all in its namespace."""
-    yield init
-    with suppress(OSError), open(f"/proc/{init}/task/{init}/children") as file:
-        children = [int(pid) for pid in file.read().split()]
-        for child in children:
-            yield from tree(child)
-
-
 def stopped_in(init: int) -> frozenset[int]:
     """Those of its namespace, by their pids inside, that somebody has stopped."""
-    return frozenset(inside(pid) for pid in tree(init) if _is_stopped(pid))
+    return frozenset(inside(pid) for pid in processes.tree(init) if _is_stopped(pid))
 
 
 def thaw(init: int, stopped: Collection[int] = ()) -> None:
     """Lets all go on, after a dump or a restore; those ``stopped`` before (pids inside) do not."""
-    for pid in tree(init):
+    for pid in processes.tree(init):
         if inside(pid) not in stopped:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)

@@ -1,7 +1,7 @@
 """Which process is which: read from /proc, see proc(5)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -54,6 +54,26 @@ def everyone() -> Iterator[Process]:
     for pid in sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=True):
         if process := look(pid):
             yield process
+
+
+def tree(top: int) -> Iterator[int]:
+    """A pid and those of all its descendants; of an init, of all in its namespace."""
+    yield top
+    with suppress(OSError), open(f"/proc/{top}/task/{top}/children") as file:
+        children = [int(pid) for pid in file.read().split()]
+        for child in children:
+            yield from tree(child)
+
+
+def memory(pids: Iterable[int]) -> int:
+    """Bytes that only they have: anonymous and shared memory, not what comes from files."""
+    kib = 0
+    for pid in pids:
+        with suppress(OSError), open(f"/proc/{pid}/status") as file:
+            for line in file:
+                if line.startswith(("RssAnon:", "RssShmem:")):
+                    kib += int(line.split()[1])
+    return kib * 1024
 
 
 def environment(pid: int) -> dict[bytes, bytes]:

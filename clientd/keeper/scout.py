@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from clientd.keeper import criu, traits
+from clientd.keeper import processes, traits
 from clientd.keeper.apart import init_of
 from godwit.programs import PROGRAMS
 from godwit.task.verdict import Binary, OpenFile, Place, Traits
@@ -79,7 +79,7 @@ def _carried(question: OfTask, files: tuple[OpenFile, ...]) -> Iterator[OpenFile
 
 def _of_python(question: OfTask, seen: Traits) -> Traits:
     """It is not moved with its libraries, nor with where it stands: it is started there anew."""
-    pids = list(criu.tree(init_of(question.root) or question.root))
+    pids = list(processes.tree(init_of(question.root) or question.root))
     return replace(
         seen, binaries=(), cwd=b"", module=module_digest(question.program),
         children=max(0, len(pids) - 1), threads=max(0, _threads(question.root) - RUNNERS_THREADS),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from clientd.keeper import criu, processes
+from clientd.keeper import processes
 from clientd.keeper.errands import Errands
 from clientd.keeper.loop import Loop
 
@@ -112,7 +112,7 @@ def running(base: str) -> int:
 def end(base: str) -> None:
     """SIGKILL to it and to what it runs."""
     if pid := running(base):
-        for each in list(criu.tree(pid)):
+        for each in list(processes.tree(pid)):
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
 

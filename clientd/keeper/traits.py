@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from clientd.keeper import criu, elf, whose
+from clientd.keeper import elf, processes, whose
 from clientd.keeper.apart import init_of
 from clientd.keeper.below import RIGHTS
 from godwit.task.verdict import Binary, OpenFile, Place, Seen, Traits
@@ -32,13 +32,13 @@ def read(root: int) -> Traits:
     What ends while it is read is left out.  Raises nothing: a task that is gone has no traits.
     """
     init = init_of(root)
-    pids = list(criu.tree(init or root))
+    pids = list(processes.tree(init or root))
     cwd = _link(f"/proc/{root}/cwd")
     return Traits(
         machine=os.uname().machine, contained=init != 0,
         binaries=tuple(_binaries(pids)), files=tuple(_files(pids, cwd)), cwd=cwd,
         obstacles=tuple(dict.fromkeys((*_of_init(init), *_obstacles(pids)))),
-        memory_bytes=sum(map(_memory, pids)), cpu=flags(), ids=whose.ids(root),
+        memory_bytes=processes.memory(pids), cpu=flags(), ids=whose.ids(root),
     )
 
 
@@ -94,17 +94,7 @@ def _link(path: str) -> bytes:
 
 def memory(root: int) -> int:
     """Bytes that a task has for itself."""
-    return sum(map(_memory, criu.tree(init_of(root) or root))) if root else 0
-
-
-def _memory(pid: int) -> int:
-    """Bytes that only it has: anonymous and shared memory, not what comes from files."""
-    kib = 0
-    with suppress(OSError), open(f"/proc/{pid}/status") as file:
-        for line in file:
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                kib += int(line.split()[1])
-    return kib * 1024
+    return processes.memory(processes.tree(init_of(root) or root)) if root else 0
 
 
 # ---- what it runs on --------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import ctypes
 import os
 from contextlib import suppress
 
-from clientd.keeper import criu
+from clientd.keeper import processes
 
 #: The same number on all machines that have it.
 _PIDFD_GETFD = 438
@@ -21,7 +21,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def hold(top: int) -> list[int]:
     """Descriptors of our own of all that the process and its descendants have.  Raises OSError."""
-    return [_get(pid, fd) for pid in criu.tree(top) for fd in _of(pid)]
+    return [_get(pid, fd) for pid in processes.tree(top) for fd in _of(pid)]
 
 
 def _of(pid: int) -> list[int]:

@@ -11,7 +11,8 @@ import pytest
 
 from clientd.keeper import criu, pidfd, processes
 from clientd.keeper.complaints import Complaint
-from clientd.keeper.criu import inside, tree
+from clientd.keeper.criu import inside
+from clientd.keeper.processes import tree
 from clientd.keeper.records import told_by
 from clientd.keeper.watch import Root
 from tests.real.cluster import Cluster, eventually

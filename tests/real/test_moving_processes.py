@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from clientd.keeper.apart import init_of
-from clientd.keeper.criu import inside, tree
+from clientd.keeper.criu import inside
+from clientd.keeper.processes import tree
 from tests.real.cluster import descendants, eventually
 from tests.real.hosts import Hosts, hosts_here
 from tests.real.moving import MovingProcesses

@@ -13,8 +13,8 @@ import zstandard
 
 from clientd.keeper import processes, whose
 from clientd.keeper.apart import init_of, is_init
-from clientd.keeper.criu import tree
 from clientd.keeper.moves import parcel
+from clientd.keeper.processes import tree
 from clientd.keeper.shadows.process import NAME
 from tests.real.cluster import eventually, policy
 from tests.real.moving import MovingProcesses

@@ -12,7 +12,8 @@ import pytest
 
 from clientd.keeper import traits
 from clientd.keeper.apart import init_of
-from clientd.keeper.criu import inside, tree
+from clientd.keeper.criu import inside
+from clientd.keeper.processes import tree
 from tests.real.cluster import eventually
 from tests.real.moving import MovingProcesses
 from tests.real.specimens import PROGRAMS, compiled

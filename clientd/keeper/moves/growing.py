@@ -10,8 +10,6 @@ from clientd.keeper.moves.ways import Hear
 
 #: Seconds between two looks.
 LOOK_S = 0.02
-#: Bytes from which on an image is worth it; one that is smaller is written in some looks.
-MUCH = 16 << 20
 
 
 class Growing:

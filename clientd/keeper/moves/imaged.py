@@ -16,19 +16,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from clientd.keeper import below, criu, stats, traits, whose
+from clientd.keeper import below, criu, processes, stats, traits, whose
 from clientd.keeper.births import Births
 from clientd.keeper.criu import Criu, Dumped, Restored, Waiting
 from clientd.keeper.errands import Outcome
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves import lazily, openfiles, parcel
 from clientd.keeper.moves.aside import Aside
-from clientd.keeper.moves.growing import MUCH, Growing
+from clientd.keeper.moves.growing import Growing
 from clientd.keeper.moves.lazily import Lazily
 from clientd.keeper.moves.parcel import Head, Notes
 from clientd.keeper.moves.places import Places
 from clientd.keeper.moves.restoring import Then
-from clientd.keeper.moves.ways import Hear, Images
+from clientd.keeper.moves.ways import LARGE, Hear, Images
 from clientd.keeper.records import Moved
 from clientd.keeper.tools import Tools
 from clientd.keeper.watch import Root, Watch
@@ -166,14 +166,15 @@ class Imaged:
         else:
             self._save(task, dump, folder, TRIES)
             if not action.kept:
-                self._growing.watch(action.move, partial(self._goes_ahead, dump, folder))
+                least = max(LARGE, _second(root.init))
+                self._growing.watch(action.move, partial(self._goes_ahead, dump, folder, least))
         self._dumps[task] = dump
 
-    def _goes_ahead(self, dump: _Dump, folder: str) -> bool:
-        """The first memory image that is large enough becomes the head of the parcel, while CRIU,
+    def _goes_ahead(self, dump: _Dump, folder: str, least: int) -> bool:
+        """The memory image that is to be the largest becomes the head of the parcel, while CRIU,
         which has it open, writes on.  Raises OSError."""
         head = parcel.largest(folder)
-        if not dump.is_open or head.size < MUCH:
+        if head.size <= least:
             return False
         self._images.take(dump.move, os.path.join(folder, head.name))
         dump.head = head
@@ -348,7 +349,7 @@ class Imaged:
             return ()
         top = os.path.realpath(self._births.folder(spec)) + b"/"
         found = set()
-        for pid in criu.tree(init):
+        for pid in processes.tree(init):
             mapped = traits.written_by_mapping(pid)
             with suppress(OSError):
                 for name in os.listdir(f"/proc/{pid}/fd"):
@@ -522,7 +523,7 @@ class Imaged:
         """Raises OSError, TaskError."""
         if guest.ids is None:
             return
-        found = whose.excess(guest.init, criu.tree(guest.init), guest.ids, below.RIGHTS)
+        found = whose.excess(guest.init, processes.tree(guest.init), guest.ids, below.RIGHTS)
         if found:
             raise TaskError("rights", f"what was restored is not {guest.user}'s alone: {found}")
 
@@ -561,6 +562,7 @@ class Imaged:
     # ---- both ------------------------------------------------------------------------------
 
     def thaw(self, move: str, task: str) -> None:
+        self._growing.leave(move)
         dump = self._dumps.get(task)
         if dump is not None and dump.is_open:
             dump.unwanted = True
@@ -621,6 +623,7 @@ class Imaged:
     def ended(self, task: str) -> None:
         dump = self._dumps.pop(task, None)
         if dump is not None:
+            self._growing.leave(dump.move)
             dump.dropped = True
 
     def drop(self, move: str) -> None:
@@ -671,6 +674,12 @@ def _give(folder: str, user: Ids) -> None:
     """The images are his who restores them: nobody else may go where they are.  Raises OSError."""
     for path in (folder, *(entry.path for entry in os.scandir(folder))):
         os.chown(path, user.uid, user.gid, follow_symlinks=False)
+
+
+def _second(init: int) -> int:
+    """Bytes of memory that all processes of a namespace have at most, but for the largest: a memory
+    image with more than that is that one's, however much is still to come."""
+    return sorted((0, *(processes.memory((pid,)) for pid in processes.tree(init))))[-2]
 
 
 def last(outcome: Outcome) -> str:

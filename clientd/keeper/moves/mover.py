@@ -4,11 +4,11 @@ Events are taken one after the other, and each event's actions in their order: a
 on the disk before the next action is begun, and when it cannot be written, no other is.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from os import unlink
 from typing import assert_never
 
 from clientd.keeper import processes
@@ -29,6 +29,9 @@ from godwit import failpoint
 from godwit.errors import TaskError
 from godwit.task.record import Task
 
+#: Seconds that it may take to remove an image.
+LIMIT_S = 60.0
+
 
 class Mover:
     """The moves of one keeper."""
@@ -47,6 +50,7 @@ class Mover:
         self._births = births
         self._images = Images(births.agent, tools.spawner.place.mark)
         self._gate = tools.gate
+        self._errands = tools.errands
         self._core = Moves(
             tools.register.ledger, tools.boot, self._images.folder, self._objects
         )
@@ -224,14 +228,18 @@ class Mover:
         return shadow is not None and shadow.log
 
     def _drop_files(self, move: str, task: str, log: bool) -> None:
-        self._images.drop(move)
+        last = self._images.drop(move)
+        if last >= 0:
+            # Whose end is the file's.
+            self._errands.run(("/bin/true",), lambda _: None, LIMIT_S, {3: last})
+            os.close(last)
         for way in self._ways.values():
             way.drop(move)
         if task in self._kept or self._stays_at_home(task):
             self._kept.discard(task)
         elif log and task not in self._register.tasks:
             with suppress(FileNotFoundError):
-                unlink(self._births.log_path(task))
+                os.unlink(self._births.log_path(task))
 
     # ---- ends ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from clientd import openat2 as resolve
-from clientd.keeper import criu, traits
+from clientd.keeper import processes, traits
 from clientd.keeper.moves.parcel import Held
 from clientd.openat2 import openat2
 from godwit.errors import TaskError
@@ -89,7 +89,7 @@ def _regular(root: int) -> Iterator[tuple[bytes, bytes, bool]]:
     """Path, descriptor as proc(5) shows it, and whether it may be written, of each regular file
     that still has its name; CRIU saves those that have none.  Of one that is only mapped there is
     no descriptor."""
-    for pid in criu.tree(root):
+    for pid in processes.tree(root):
         with suppress(FileNotFoundError, ProcessLookupError):
             for number in os.listdir(f"/proc/{pid}/fd"):
                 shown = os.fsencode(f"/proc/{pid}/fd/{number}")

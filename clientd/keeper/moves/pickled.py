@@ -10,10 +10,10 @@ from clientd.keeper.births import Births
 from clientd.keeper.moves import actions as do
 from clientd.keeper.moves import openfiles
 from clientd.keeper.moves.aside import LIMIT_S, Aside
-from clientd.keeper.moves.growing import MUCH, Growing
+from clientd.keeper.moves.growing import Growing
 from clientd.keeper.moves.parcel import OBJECT, Notes
 from clientd.keeper.moves.places import Places
-from clientd.keeper.moves.ways import Hear, Images
+from clientd.keeper.moves.ways import LARGE, Hear, Images
 from clientd.keeper.records import Moved
 from clientd.keeper.register import code_of
 from clientd.keeper.runners import Born, Gone, Told, Unborn
@@ -78,7 +78,7 @@ class Pickled:
             os.close(fd)
         if not action.kept:
             path = self._images.path(action.move)
-            self._growing.watch(action.move, lambda: os.stat(path).st_size >= MUCH)
+            self._growing.watch(action.move, lambda: os.stat(path).st_size >= LARGE)
 
     def _reach(self, task: str) -> None:
         """A runner that an earlier keeper had born is connected to.  Raises TaskError."""

@@ -11,6 +11,9 @@ from clientd.keeper.moves import actions as do
 from clientd.keeper.moves import memory
 from clientd.keeper.records import Moved
 
+#: Bytes of an image that is some ms of work to remove.
+LARGE = 16 << 20
+
 #: Takes what came of it, and does not act on it before the call that it was told in has returned.
 Hear = Callable[[do.Event], None]
 
@@ -122,10 +125,16 @@ class Images:
         """Raises OSError."""
         return os.open(self.path(move), flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
-    def drop(self, move: str) -> None:
+    def drop(self, move: str) -> int:
+        """Removes it.  What is large takes the kernel its time, and that of whoever has it open
+        last: of such a one a descriptor, else -1.  Raises OSError."""
         path = self.path(move)
-        if os.path.lexists(path):
-            os.unlink(path)
-            if path != os.path.join(self.folder, move):
-                with suppress(OSError):  # there are others
-                    os.rmdir(os.path.dirname(path))
+        if not os.path.lexists(path):
+            return -1
+        is_large = os.lstat(path).st_size > LARGE
+        last = self.open(move, os.O_RDONLY) if is_large else -1
+        os.unlink(path)
+        if path != os.path.join(self.folder, move):
+            with suppress(OSError):  # there are others
+                os.rmdir(os.path.dirname(path))
+        return last
