@@ -32,6 +32,7 @@ from godwit.ship.words import (
     Whole,
     decode_from_destination,
 )
+from godwit.ship.writeback import start_writeback
 from godwit.wire.messages import Message
 
 #: A log that has less than this left to send is sent when the task is frozen, bytes.
@@ -107,11 +108,14 @@ class Sending:
     def follow(self, image: int, wake: int) -> None:
         """Sends the snapshot, a descriptor, while it is being written: only more comes to it.
 
-        Returns when ``wake`` tells that it is written; ``finish`` sends what is left.
+        Returns when ``wake`` tells that it is written; ``finish`` sends what is left.  The disk
+        begins to write it, too: so whoever has it synced then waits for little.
         """
         self._link.put(At(IMAGE, 0))
         while True:
-            self._send_image(image, os.fstat(image).st_size)
+            size = os.fstat(image).st_size
+            start_writeback(image, self._ahead, size - self._ahead)
+            self._send_image(image, size)
             self._link.flush()
             if self.wait(wake, LOOK_MS):
                 return
