@@ -51,7 +51,7 @@ class Node:
         self.heard: asyncio.Queue[on.Event] = asyncio.Queue()
         self.callers = Callers(trust, print)
         self.shipping = Shipping(
-            trust, self.callers, os.fsencode(trust.folder), self.heard.put_nowait
+            trust, self.callers, os.fsencode(trust.folder), trust.folder, self.heard.put_nowait
         )
 
     async def next(self, kind: type) -> on.Event:
