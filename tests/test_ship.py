@@ -470,3 +470,17 @@ def test_a_snapshot_that_is_being_written_goes_ahead(landing: Landing, tmp_path:
     assert isinstance(landing.end(), ship.Shipped)
     assert landing.files.read("image") == whole
     assert landing.files.read("log") == b"a line\n"
+
+
+def test_a_snapshot_whose_size_is_known_does_not_go_ahead(files: Files) -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        receiving = ship.Receiving(far, files.open("log"), files.open("image"), size=1)
+        link = Link(near, words.decode_from_destination, words.LIMIT)
+        for word in (BOARD, At(IMAGE, 0)):
+            link.put(word)
+        link.put_block(memoryview(b"xy"))
+        link.flush()
+        with pytest.raises(TransferError, match="it goes on where nothing is"):
+            receiving.run()
+    assert files.read("image") == b""
