@@ -31,6 +31,11 @@ class Outcome:
     def fine(self) -> bool:
         return self.status == 0
 
+    @property
+    def said(self) -> str:
+        """That output as text, without the space around it."""
+        return self.output.decode("utf-8", "replace").strip()
+
 
 Done = Callable[[Outcome], None]
 

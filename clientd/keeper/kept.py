@@ -116,8 +116,8 @@ class Kept:
 
     def _packed(self, order: orders.Checkpoint, outcome: Outcome) -> None:
         if not outcome.fine:
-            said = outcome.output.decode("utf-8", "replace").strip()[-300:]
-            self.fail(order.snapshot, "pack", f"its snapshot could not be compressed: {said}")
+            text = f"its snapshot could not be compressed: {outcome.said[-300:]}"
+            self.fail(order.snapshot, "pack", text)
             return
         try:
             self._name(order.snapshot)
@@ -241,8 +241,7 @@ class Kept:
 
         def done(outcome: Outcome) -> None:
             try:
-                said = outcome.output.decode("utf-8", "replace").strip()[-200:]
-                text = f"snapshot {snapshot} cannot be unpacked: {said}"
+                text = f"snapshot {snapshot} cannot be unpacked: {outcome.said[-200:]}"
                 then(image, "" if outcome.fine else text)
             finally:
                 os.close(image)

@@ -143,8 +143,8 @@ class Lodged(Kept):
         self.drop_parcel(order.parcel)
         if not outcome.fine or not wanted:
             self._drop(one.id)
-            said = outcome.output.decode("utf-8", "replace").strip()[-300:]
-            text = f"the snapshot could not be kept: {said or 'no longer wanted'}"
+            said = outcome.said[-300:] or "no longer wanted"
+            text = f"the snapshot could not be kept: {said}"
             self._register.tell(orders.Acted(order.order, "stow", text))
             return
         mine = [each for each in self.listed() if each.spec.task == one.spec.task]
@@ -192,8 +192,8 @@ class Lodged(Kept):
                 self._lend(order, name)
             return
         self._parcels.drop(name)
-        said = outcome.output.decode("utf-8", "replace").strip()[-300:]
-        self._register.tell(orders.Acted(order.order, "pack", f"it cannot be sent: {said}"))
+        text = f"it cannot be sent: {outcome.said[-300:]}"
+        self._register.tell(orders.Acted(order.order, "pack", text))
 
     def _lend(self, order: orders.Give, name: str) -> None:
         size = os.fstat(self._parcels.fd(name)).st_size

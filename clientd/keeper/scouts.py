@@ -102,7 +102,7 @@ class Scouts:
         if outcome.late:
             self._failed(order, "timeout", f"looking took more than {LIMIT_S:g} s")
         elif not outcome.fine:
-            self._failed(order, "look", outcome.output.decode("utf-8", "replace").strip()[-500:])
+            self._failed(order, "look", outcome.said[-500:])
         else:
             self._register.tell(word(order, msgspec.msgpack.decode(data, type=kind)))
 

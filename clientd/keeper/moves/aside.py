@@ -197,4 +197,4 @@ def _cut(folder: str, one: Source) -> None:
 
 
 def _said(outcome: Outcome) -> str:
-    return outcome.output.decode("utf-8", "replace").strip()[-300:] or "it said nothing"
+    return outcome.said[-300:] or "it said nothing"

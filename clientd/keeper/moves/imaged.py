@@ -684,7 +684,7 @@ def _second(init: int) -> int:
 
 def last(outcome: Outcome) -> str:
     """What a program said last."""
-    said = outcome.output.decode("utf-8", "replace").strip().splitlines()
+    said = outcome.said.splitlines()
     return said[-1] if said else "it said nothing"
 
 

@@ -60,7 +60,7 @@ class Objects:
             return
 
         def unpacked(outcome: Outcome) -> None:
-            text = outcome.output.decode("utf-8", "replace").strip()[-300:]
+            text = outcome.said[-300:]
             then(None if outcome.fine else TaskError("unpack", text))
 
         words = (_SHELL, "-c", parcel.UNPACK, "unpack", folder)

@@ -37,7 +37,7 @@ class Restoring:
 
         def done(outcome: Outcome) -> None:
             failpoint.hit("putback.after")
-            said = outcome.output.decode("utf-8", "replace").strip().splitlines()
+            said = outcome.said.splitlines()
             then(None if outcome.fine else TaskError("files", said[-1] if said else "its files"))
 
         failpoint.hit("putback.before")
