@@ -17,6 +17,12 @@ PAUSE = "0.002"
 COUNTER = ("sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.005; done")
 
 
+def numbers_in(path: Path) -> list[int]:
+    """The numbers in a file, a line each, as far as whole lines go.  Raises FileNotFoundError."""
+    text = path.read_text()
+    return [int(line) for line in text[:text.rfind("\n") + 1].split()]
+
+
 class Moving(Cluster):
     """Nodes started while ``failpoint`` is set fail there."""
 
@@ -47,10 +53,9 @@ class Moving(Cluster):
     def numbers(self, node: str, task: str) -> list[int]:
         """What it has counted, as its log at the node has it."""
         try:
-            text = self.log_of(node, task).read_text()
+            return numbers_in(self.log_of(node, task))
         except FileNotFoundError:
             return []
-        return [int(line) for line in text[:text.rfind("\n") + 1].split()]
 
     def move(self, task: str, target: str) -> dict[str, Any]:
         """The flight report of a move that was done."""
@@ -99,13 +104,17 @@ class Moving(Cluster):
         eventually(settled, f"{task} runs and its moves are settled", within_s)
         return str(self.shown(task)["node"])
 
+    def start_failing(self, node: str, failpoint: str) -> None:
+        """Starts its clientd, for the first time or again, which fails there; it is up by now."""
+        self.failpoint = failpoint
+        self.restart_node(node)
+        self.failpoint = ""
+
     def die_in_a_move(self, task: str, side: str, name: str) -> str:
         """Moves a task to node2 while ``side``'s keeper is killed at the failpoint ``name`` and
         started again; where it runs then."""
         self.kill_node(side)
-        self.failpoint = f"{name}:kill"
-        self.restart_node(side)
-        self.failpoint = ""
+        self.start_failing(side, f"{name}:kill")
         mover = self.begin("move", task, "node2")
         daemon = self.nodes[side]
         eventually(lambda: daemon.ended, f"death at {name}")
@@ -116,9 +125,7 @@ class Moving(Cluster):
     def stop_in_a_move(self, task: str, name: str) -> "subprocess.Popen[str]":
         """Begins a move to node2, whose keeper stands still at the failpoint ``name`` by now."""
         self.kill_node("node2")
-        self.failpoint = f"{name}:stop"
-        self.restart_node("node2")
-        self.failpoint = ""
+        self.start_failing("node2", f"{name}:stop")
         mover = self.begin("move", task, "node2")
         keeper = self.nodes["node2"].pid
         eventually(lambda: is_stopped(keeper), "node2's keeper stands still")

@@ -7,8 +7,9 @@ import pytest
 
 from tests.real.cluster import eventually
 from tests.real.hosts import Hosts, hosts_here
+from tests.real.moving import numbers_in
 from tests.real.moving_hosts import MovingHosts
-from tests.real.test_process_snapshots import WRITER, ended, lines
+from tests.real.test_process_snapshots import WRITER, ended
 
 pytestmark = [
     pytest.mark.root,
@@ -60,7 +61,7 @@ def test_a_program_whose_machine_died_goes_on_at_another_with_its_file(apart: Mo
         counted = apart.counts_on(node, again["task"])
         assert 0 < counted[0] <= apart.numbers("node1", task)[-1]
         assert ended(apart, again["task"]) == 137
-        now, told = lines(apart.files(node) / "w" / "out"), apart.numbers(node, again["task"])
+        now, told = numbers_in(apart.files(node) / "w" / "out"), apart.numbers(node, again["task"])
         assert now == list(range(len(now))) and now[-1] - told[-1] in (0, 1)
     kept = [list((apart.top / node / "lodged").glob("*.zst")) for node in (peer, other)]
     assert [len(found) for found in kept] == [1, 0]

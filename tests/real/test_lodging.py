@@ -179,10 +179,7 @@ def test_a_task_that_was_given_up_is_ended_when_its_machine_comes_back(three: Mo
 
 def test_a_peer_that_dies_as_it_gets_a_copy_has_the_next_one(tmp_path: Path) -> None:
     with Moving(tmp_path, nodes=("node1",)) as cluster:
-        cluster.failpoint = "lodge.before:kill"
-        cluster.start_node("node2")
-        cluster.failpoint = ""
-        cluster.wait_up("node1", "node2")
+        cluster.start_failing("node2", "lodge.before:kill")
         task = cluster.counting()
         alone = cluster.godwit("checkpoint", task)
         assert alone.returncode == 0 and "kept on node1 only" in alone.stderr, alone
@@ -195,10 +192,7 @@ def test_a_peer_that_dies_as_it_gets_a_copy_has_the_next_one(tmp_path: Path) -> 
 
 def test_a_sender_that_dies_leaves_its_peer_without_pieces(tmp_path: Path) -> None:
     with Moving(tmp_path, nodes=("node2",)) as cluster:
-        cluster.failpoint = "parcel.lent:kill"
-        cluster.start_node("node1")
-        cluster.failpoint = ""
-        cluster.wait_up("node1", "node2")
+        cluster.start_failing("node1", "parcel.lent:kill")
         task = cluster.counting()
         eventually(lambda: not whole(cluster, task), "it dies")
         cluster.kill_node("node1")

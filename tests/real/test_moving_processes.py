@@ -187,9 +187,7 @@ def test_a_move_that_fails_before_the_commit_resumes_at_the_source(tmp_path: Pat
         task = cluster.counter("node1", *PROGRAMS["sh pipeline"])
         pid = cluster.shown(task)["pid"]
         cluster.kill_node("node2")
-        cluster.failpoint = "move.prepared.before:errno:ENOSPC"
-        cluster.restart_node("node2")
-        cluster.failpoint = ""
+        cluster.start_failing("node2", "move.prepared.before:errno:ENOSPC")
         keeper = cluster.nodes["node2"].pid
         failed = cluster.godwit("move", task, "node2")
         assert failed.returncode == 1

@@ -15,7 +15,7 @@ from clientd.keeper.apart import init_of
 from clientd.keeper.criu import inside
 from clientd.keeper.processes import tree
 from tests.real.cluster import eventually
-from tests.real.moving import MovingProcesses
+from tests.real.moving import MovingProcesses, numbers_in
 from tests.real.specimens import PROGRAMS, compiled
 from tests.real.test_full_disk import Small
 from tests.real.test_moving_processes import PEER
@@ -128,11 +128,6 @@ def test_what_was_started_from_a_snapshot_is_kept_as_any_task(alone: MovingProce
 # ---- files -------------------------------------------------------------------------------------
 
 
-def lines(path: Path) -> list[int]:
-    text = path.read_text()
-    return [int(line) for line in text[:text.rfind("\n") + 1].split()]
-
-
 def test_a_file_that_it_writes_is_as_it_was_and_what_came_later_is_kept_beside_it(
     alone: MovingProcesses,
 ) -> None:
@@ -148,18 +143,18 @@ def test_a_file_that_it_writes_is_as_it_was_and_what_came_later_is_kept_beside_i
     assert refused.returncode == 1
     assert "had out open for writing" in refused.stderr
     ended(alone, task)
-    whole = lines(out)
+    whole = numbers_in(out)
     out.chmod(0o640)
     (again,) = alone.started("restart", "--json", task)
     counted = alone.counts_on("node1", again)
     assert counted[0] <= whole[-1]
-    assert lines(folder / f"out.before-{again}") == whole
+    assert numbers_in(folder / f"out.before-{again}") == whole
     busy = alone.godwit("restart", task)
     assert busy.returncode == 1
     assert "out: another process has it open for writing" in busy.stderr
     ended(alone, again)
     # The file ends a number before or with the log: that is what was between two writes.
-    now, told = lines(out), alone.numbers("node1", again)
+    now, told = numbers_in(out), alone.numbers("node1", again)
     assert now == list(range(len(now))) and now[-1] - told[-1] in (0, 1)
     assert sorted(path.name for path in folder.iterdir()) == ["out", f"out.before-{again}"]
     assert out.stat().st_mode & 0o777 == 0o644

@@ -9,7 +9,7 @@ import pytest
 
 from godwit.wire import operations as op
 from tests.real.cluster import eventually
-from tests.real.moving import Moving
+from tests.real.moving import Moving, numbers_in
 
 #: Counts into its log and into a file that it keeps open.
 WRITER = """
@@ -95,11 +95,6 @@ def test_what_cannot_be_kept_is_refused_in_one_line(alone: Moving) -> None:
     assert alone.godwit("checkpoint", task, "--keep", "0").returncode == 2
 
 
-def lines(path: Path) -> list[int]:
-    text = path.read_text()
-    return [int(line) for line in text[:text.rfind("\n") + 1].split()]
-
-
 def test_a_file_that_it_writes_is_as_it_was_and_what_came_later_is_kept_beside_it(
     alone: Moving, tmp_path: Path
 ) -> None:
@@ -112,15 +107,15 @@ def test_a_file_that_it_writes_is_as_it_was_and_what_came_later_is_kept_beside_i
     refused = alone.godwit("fork", task)
     assert refused.returncode == 1 and "had out open for writing" in refused.stderr
     alone.godwit("sKill", task)
-    whole = lines(out)
+    whole = numbers_in(out)
     (again,) = alone.started("restart", "--json", task)
     first = alone.counts_on("node1", again)[0]
     assert 0 < first < whole[-1]
-    assert lines(out.with_name(f"out.before-{again}")) == whole
+    assert numbers_in(out.with_name(f"out.before-{again}")) == whole
     busy = alone.godwit("restart", task)
     assert busy.returncode == 1 and "has it open for writing" in busy.stderr
     alone.godwit("sKill", again)
-    assert lines(out) == list(range(len(lines(out))))
+    assert numbers_in(out) == list(range(len(numbers_in(out))))
     assert alone.godwit("remove", task, again).returncode == 0
     state = alone.top / "node1"
     eventually(
@@ -135,9 +130,7 @@ def test_a_keeper_that_dies_as_a_task_starts_from_a_snapshot_starts_it_once(
     task = alone.counting()
     alone.checkpoint(task)
     alone.kill_node("node1")
-    alone.failpoint = "begun.before:kill"
-    alone.restart_node("node1")
-    alone.failpoint = ""
+    alone.start_failing("node1", "begun.before:kill")
     starting = alone.begin("fork", "--json", task)
     eventually(lambda: alone.nodes["node1"].ended, "the keeper dies")
     alone.restart_node("node1")
