@@ -20,13 +20,13 @@ import statistics
 import sys
 import tempfile
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.criu_bare import TICK, find
+from benchmarks.ticks import gap_ms, ticks
 from tests.real import pipes
 from tests.real.cluster import eventually
 from tests.real.hosts import HostCluster, Hosts, missing
@@ -49,27 +49,25 @@ class Pair(Moving, HostCluster):
         eventually(lambda: len(self.ticks("node1", task)) > 100, f"{task} ticks", 120)
         return task
 
-    def ticks(self, node: str, task: str) -> list[float]:
-        """When it ticked, seconds since 1970, as its log at the node has it."""
+    def ticks(self, node: str, task: str) -> list[int]:
+        """When it ticked, ns since 1970, as its log at the node has it."""
         try:
-            lines = self.log_of(node, task).read_bytes().split(b"\n")[:-1]
+            return ticks(self.log_of(node, task))
         except FileNotFoundError:
             return []
-        return [int(line) / 1e9 for line in lines if line.isdigit()]
 
     def flight(self, task: str, target: str, budget: str) -> dict[str, Any]:
         """One move; its report, and what the program's own ticks say."""
-        began = time.time()
+        began = time.time_ns()
         words = ("move", "--json", task, target, "--budget", budget, "--anyway")
         report: dict[str, Any] = self.json(*words)["move"]
         assert report["result"] == "done", report
-        ended = time.time()
+        ended = time.time_ns()
         eventually(
-            lambda: (self.ticks(target, task) or [0.0])[-1] > ended, f"{task} ticks on {target}"
+            lambda: (self.ticks(target, task) or [0])[-1] > ended, f"{task} ticks on {target}"
         )
-        near = [at for at in self.ticks(target, task) if began - 0.2 < at < ended + 0.2]
-        gap = max(b - a for a, b in pairwise(near))
-        return {**report, "ticks_ms": round(gap * 1e3, 1)}
+        gap = gap_ms(self.ticks(target, task), began, ended, around_ms=200)
+        return {**report, "ticks_ms": round(gap, 1)}
 
     def intact(self, task: str, node: str) -> bool:
         """It ends; its last word is whether its heap is as it was."""

@@ -28,6 +28,7 @@ from tempfile import TemporaryDirectory
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+from benchmarks.ticks import gap_ms, ticks
 from clientd.keeper import apart, probing
 from clientd.keeper.errands import Errands
 from clientd.keeper.loop import Loop
@@ -141,10 +142,7 @@ class Bare:
 
     def _gap(self, since: float, till: float) -> float:
         """Seconds: the largest gap between two ticks from ``since`` to just after ``till``."""
-        lines = self._log.read_bytes().split(b"\n")[:-1]
-        ticks = [int(line) / 1e9 for line in lines if line.isdigit()]  # unshare may say something
-        near = [tick for tick in ticks if since - 0.5 < tick < till + 0.5]
-        return max(b - a for a, b in pairwise(near))
+        return gap_ms(ticks(self._log), int(since * 1e9), int(till * 1e9)) / 1e3
 
     def end(self) -> None:
         """Its heap is as it was; then it is gone.  Raises RuntimeError when it is not."""

@@ -18,7 +18,6 @@ import os
 import statistics
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,18 +25,13 @@ from typing import Any
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.criu_bare import TICK, Flight, find, rounds
+from benchmarks.ticks import gap_ms, ticks
 from clientd.keeper import apart
 from tests.real.cluster import eventually
 from tests.real.hosts import Hosts, missing
 from tests.real.moving_hosts import MovingHosts
 
 PHASES = ("freeze", "snapshot", "wire", "restore", "commit", "sync")
-
-
-def ticks(log: Path) -> list[int]:
-    """ns, as far as whole lines go."""
-    lines = log.read_bytes().split(b"\n")[:-1]
-    return [int(line) for line in lines if line.isdigit()]
 
 
 def fly(cluster: MovingHosts, script: Path, mib: int, count: int) -> list[dict[str, Any]]:
@@ -53,8 +47,7 @@ def fly(cluster: MovingHosts, script: Path, mib: int, count: int) -> list[dict[s
         ended = time.time_ns()
         log = cluster.log_of(target, task)
         eventually(lambda: ticks(log)[-1] > ended, "ticks after the move")  # noqa: B023
-        near = [tick for tick in ticks(log) if began - 10**9 < tick < ended + 10**9]
-        gap = max(b - a for a, b in pairwise(near)) / 1e6
+        gap = gap_ms(ticks(log), began, ended, around_ms=1000)
         flights.append({**report["phases_ms"], "blackout": gap, "told": report["blackout_ms"],
                         "bytes": report["bytes"]})
     cluster.godwit("signal", task, "TERM")

@@ -21,14 +21,13 @@ import os
 import statistics
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from benchmarks.criu_bare import IMAGES, TICK, find, in_host
-from benchmarks.move_process import ticks
+from benchmarks.ticks import gap_ms, ticks
 from clientd.keeper.apart import init_of
 from tests.real.cluster import descendants, eventually
 from tests.real.hosts import Hosts, missing
@@ -40,8 +39,7 @@ Figures = dict[str, list[float]]
 def gap(log: Path, began: int, ended: int) -> float:
     """ms: the largest between two ticks from just before ``began`` to just after ``ended``, ns."""
     eventually(lambda: ticks(log)[-1] > ended, "ticks afterwards")
-    near = [tick for tick in ticks(log) if began - 10**8 < tick < ended + 10**8]
-    return max(b - a for a, b in pairwise(near)) / 1e6
+    return gap_ms(ticks(log), began, ended, around_ms=100)
 
 
 def dump(cluster: MovingHosts, criu: str, pid: int) -> None:
