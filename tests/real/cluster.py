@@ -86,7 +86,8 @@ class Daemon:
         try:
             self.init.wait(DEADLINE_S if expect_empty else 0)
         except subprocess.TimeoutExpired:
-            left = [f"pid {pid} below init of {self}" for pid in descendants(self.init.pid)]
+            below = map(described, descendants(self.init.pid))
+            left = [f"{each} below init of {self}" for each in below]
             self.init.terminate()
             self.init.wait(DEADLINE_S)
         os.close(self._pidfd)
@@ -427,6 +428,13 @@ def living(task: str, below: int) -> set[int]:
             if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                 found.add(pid)
     return found
+
+
+def described(pid: int) -> str:
+    """For who reads what is left."""
+    process = processes.look(pid)
+    words = b" ".join(processes.command_line(pid)).decode(errors="backslashreplace")[:100]
+    return f"pid {pid} ({process.state if process else 'gone'} {words})"
 
 
 def descendants(pid: int) -> list[int]:

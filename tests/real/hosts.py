@@ -25,7 +25,15 @@ import pytest
 
 from clientd.keeper.criu import inside
 from tests.real import host_main
-from tests.real.cluster import DEADLINE_S, Cluster, Daemon, children, descendants, eventually
+from tests.real.cluster import (
+    DEADLINE_S,
+    Cluster,
+    Daemon,
+    children,
+    descendants,
+    described,
+    eventually,
+)
 
 TOP = Path(__file__).parent.parent.parent
 #: Of the switch's network, which is nobody else's.
@@ -227,7 +235,7 @@ class HostDaemon(Daemon):
         if expect_empty:
             with contextlib.suppress(TimeoutError):
                 eventually(lambda: not children(self._host.pid), "an empty host")
-            left = [f"pid {pid} on {self._host.name}" for pid in descendants(self._host.pid)]
+            left = [f"{described(pid)} on {self._host.name}" for pid in descendants(self._host.pid)]
         while pids := descendants(self._host.pid):
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):

@@ -192,10 +192,12 @@ class Wandering:
         self.figures.add("lines repeated", repeated, what)
 
     def finish(self) -> None:
-        """Counts what all have written, and ends them."""
+        """Counts what all have written, and ends them; then all nodes can be dismissed."""
         for task, node in self._where.items():
             self.figures.add("lines written", len(self._cluster.numbers(node, task)))
             self._cluster.godwit("sKill", task)
+        for node in NODES:  # whose agent may have been killed just now
+            self._cluster.wait_answered(node)
 
 
 def compare(counted: list[int]) -> tuple[int, int]:
