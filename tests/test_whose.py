@@ -11,6 +11,7 @@ from godwit.task.verdict import Ids
 BOB = Ids("bob", 1000, 100, frozenset({100, 27}))
 #: As /proc/PID/status has it of a process of bob's.
 HIS = {
+    "State": ["T", "(stopped)"],
     "Uid": ["1000"] * 4, "Gid": ["100"] * 4, "Groups": ["27"], "NoNewPrivs": ["1"],
     **{f"Cap{kind}": ["0000000000000000"] for kind in ("Inh", "Prm", "Eff", "Amb")},
 }
@@ -50,6 +51,11 @@ def test_every_right_that_is_not_its_users_is_found(
 ) -> None:
     told[name] = words
     assert excess() == f"process {os.getpid()} has {text}"
+
+
+def test_a_zombie_had_its_rights_and_has_none(told: dict[str, list[str]]) -> None:
+    told["CapPrm"], told["State"] = [MOUNTING], ["Z", "(zombie)"]
+    assert excess() == ""
 
 
 def test_the_init_alone_may_mount(told: dict[str, list[str]]) -> None:

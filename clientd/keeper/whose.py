@@ -77,7 +77,9 @@ def differences(name: str, saved: Ids | None, node: str) -> Iterator[Reason]:
 def excess(init: int, pids: Iterable[int], user: Ids, rights: int) -> str:
     """What right one of these processes has that is not this user's; nothing if there is none.
 
-    ``rights``: capabilities that the init may have.  Raises OSError for one that is gone.
+    ``rights``: capabilities that the init may have.  What has ended runs no more, whatever rights
+    it had: CRIU makes a zombie by a process that ends at once.  Raises OSError for one that is
+    gone.
     """
     for pid in pids:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -88,6 +90,8 @@ def excess(init: int, pids: Iterable[int], user: Ids, rights: int) -> str:
 
 
 def _excess(told: dict[str, list[str]], user: Ids, rights: int) -> str:
+    if told["State"][0] in "ZX":
+        return ""
     for what, number in (("Uid", user.uid), ("Gid", user.gid)):
         if others := set(map(int, told[what])) - {number}:
             return f"{what} {min(others)}, and {user.name} has {number}"

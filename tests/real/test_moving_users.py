@@ -213,6 +213,18 @@ def test_what_starts_from_its_snapshot_has_its_users_rights_alone(pair: MovingPr
         ends_with_7(pair, each)
 
 
+def test_a_child_that_has_ended_and_was_not_waited_for_moves_as_that(
+    pair: MovingProcesses
+) -> None:
+    task = counter(pair, "perl", "-e", "fork or exit 3; " + PROGRAMS["perl"][-1])
+    pair.move(task, "node2")
+    pair.goes_on("node2", task)
+    root = int(str(pair.shown(task)["pid"]))
+    states = [processes.look(pid) for pid in tree(root) if pid != root]
+    assert [found.state for found in states if found] == ["Z"]
+    assert pair.godwit("sKill", task).returncode == 0
+
+
 def tampered(snapshot: Path, member: bytes, was: bytes, now: bytes) -> None:
     """What the last of these bytes in one of its images become."""
     image = bytearray(zstandard.ZstdDecompressor().stream_reader(snapshot.read_bytes()).readall())
