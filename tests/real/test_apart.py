@@ -80,14 +80,15 @@ def test_a_signal_reaches_a_handler_in_the_program(keeping: Keeping) -> None:
 
 def test_the_pid_shown_is_the_programs_on_this_machine(keeping: Keeping) -> None:
     task = sleeping(keeping, "sh", "-c", "echo ready $$; exec sleep 300")
-    known = keeping.agent.tasks[task]
-    assert known.pid
-    assert processes.command_line(known.pid) == (b"sleep", b"300")
-    assert is_init(init_of(known.pid))
-    assert not is_init(known.pid)
+    pid = keeping.agent.tasks[task].pid
+    assert pid
+    # The shell says it is ready before it has become the sleep.
+    eventually(lambda: processes.command_line(pid) == (b"sleep", b"300"), "the program")
+    assert is_init(init_of(pid))
+    assert not is_init(pid)
     assert keeping.log(task) == b"ready 2\n"
     # Whoever signals it by hand, by either pid, is heard and told of truly.
-    os.kill(init_of(known.pid), signal.SIGTERM)
+    os.kill(init_of(pid), signal.SIGTERM)
     assert keeping.end_of(task).signal == signal.SIGTERM
 
 
