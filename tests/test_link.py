@@ -1,6 +1,7 @@
 """Connections over real sockets: openings, limits, hand-over, and how they end."""
 
 import asyncio
+import gc
 import os
 import socket
 import struct
@@ -246,6 +247,22 @@ def test_dialling_bulk_shows_the_ticket_to_whom_it_should(own: Trust) -> None:
         assert len(ground.side.bulks) == 1
 
     run(test, own)
+
+
+def test_an_opening_that_is_cut_off_is_not_told_of_as_a_failure() -> None:
+    untold: list[dict[str, object]] = []
+
+    async def test(ground: Ground) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: untold.append(about))
+        await ground.call(BULK)
+        async with asyncio.timeout(PATIENCE_S):
+            while not ground.listener._threads._threads:
+                await asyncio.sleep(0)
+        await ground.listener.close()
+
+    run(test)
+    gc.collect()
+    assert untold == []
 
 
 def test_closing_the_listener_ends_openings_and_not_links() -> None:

@@ -262,6 +262,7 @@ class Listener:
         except asyncio.CancelledError:
             _cut(handle)
             await asyncio.wait([running])
+            running.exception()  # of what has been cut there is nothing to tell
             raise
         finally:
             timer.cancel()
