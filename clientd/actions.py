@@ -1,7 +1,8 @@
 """What the agent's core wants done; clientd/agent.py does it."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from clientd.events import Channel
 from clientd.keeper.orders import Order
@@ -9,8 +10,7 @@ from godwit.log import Level
 from godwit.wire.messages import Message, Transfer
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(Struct, frozen=True):
     """Call the master; answered by LinkOpened or DialFailed."""
 
     channel: Channel
@@ -18,64 +18,55 @@ class Dial:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     link: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(Struct, frozen=True):
     """From the next frame on, read what a welcomed master sends on this channel."""
 
     link: int
     channel: Channel
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Struct, frozen=True):
     link: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     """Give the keeper an order."""
 
     order: Order
 
 
-@dataclass(frozen=True, slots=True)
-class Remember:
+class Remember(Struct, frozen=True):
     """Keep the name of the master this node belongs to, durably; empty forgets it."""
 
     master: str
 
 
-@dataclass(frozen=True, slots=True)
-class Install:
+class Install(Struct, frozen=True):
     """Use this certificate from the next connection on."""
 
     certificate: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class TakeLoad:
+class TakeLoad(Struct, frozen=True):
     """Measure the machine's load, and note the sizes of these tasks' logs."""
 
     running: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TakeUsage:
+class TakeUsage(Struct, frozen=True):
     """Measure what these processes and their descendants use; answered by UsageTaken."""
 
     order: int
     pids: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class StartFollow:
+class StartFollow(Struct, frozen=True):
     """Send this log's bytes as Chunks on ``link``."""
 
     link: int
@@ -88,28 +79,24 @@ class StartFollow:
     live: bool
 
 
-@dataclass(frozen=True, slots=True)
-class FinishFollow:
+class FinishFollow(Struct, frozen=True):
     """The task has ended: send what is there, then Ended."""
 
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class GrantFollow:
+class GrantFollow(Struct, frozen=True):
     """The reader took this many bytes."""
 
     stream: int
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class DropFollow:
+class DropFollow(Struct, frozen=True):
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class OpenHomeLog:
+class OpenHomeLog(Struct, frozen=True):
     """Find out how far the log of a task that is elsewhere has come here; answered by HomeLogAt.
 
     Again is as good as once.
@@ -119,8 +106,7 @@ class OpenHomeLog:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class WriteHomeLog:
+class WriteHomeLog(Struct, frozen=True):
     """What comes at this byte of it; answered by HomeLogAt."""
 
     task: str
@@ -128,33 +114,28 @@ class WriteHomeLog:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class CloseHomeLog:
+class CloseHomeLog(Struct, frozen=True):
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class StartTransfer:
+class StartTransfer(Struct, frozen=True):
     """Send or receive files in a thread; ``master`` is the address that "master" stands for."""
 
     transfer: Transfer
     master: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropTransfer:
+class DropTransfer(Struct, frozen=True):
     order: int
 
 
-@dataclass(frozen=True, slots=True)
-class EraseFile:
+class EraseFile(Struct, frozen=True):
     order: int
     path: bytes
     recursive: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """Whose files travel with a move: the task's, with the rights of its user (empty: ours).
 
     ``folder`` is its working directory, as a path below the node's files folder.
@@ -165,8 +146,7 @@ class Owner:
     folder: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StartShip:
+class StartShip(Struct, frozen=True):
     """Call ``address`` and stream a move's log there; answered by CaughtUp, then Shipped; or by
     ShipFailed.  An empty ``log``: there is none.
 
@@ -186,16 +166,14 @@ class StartShip:
     lazy: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ShipGrowing:
+class ShipGrowing(Struct, frozen=True):
     """Send the snapshot as it is being written; ShipImage follows when it is."""
 
     move: str
     image: str
 
 
-@dataclass(frozen=True, slots=True)
-class ShipImage:
+class ShipImage(Struct, frozen=True):
     """Send what is left of the log, up to ``log_size`` bytes, and the snapshot of ``size``; and
     these files, as they are now."""
 
@@ -206,8 +184,7 @@ class ShipImage:
     files: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitShip:
+class AwaitShip(Struct, frozen=True):
     """Wait for a ship and write what it brings into these files; answered by ShipAwaited, then
     Landed or ShipFailed.  Without an ``owner`` no further files are taken, and no log if ``log`` is
     empty."""
@@ -224,30 +201,26 @@ class AwaitShip:
     size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SyncLog:
+class SyncLog(Struct, frozen=True):
     """Have a task's log on the disk; answered by LogSynced."""
 
     move: str
     log: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropShip:
+class DropShip(Struct, frozen=True):
     """End this move's ship, if it is not over; no event comes of it."""
 
     move: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropLogTimes:
+class DropLogTimes(Struct, frozen=True):
     """These tasks are forgotten: drop what is kept about their logs."""
 
     tasks: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(Struct, frozen=True):
     """A line in the daemon's log."""
 
     level: Level
@@ -255,8 +228,7 @@ class Say:
     task: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Exit:
+class Exit(Struct, frozen=True):
     """End the agent after what is queued has been sent."""
 
     reason: Literal["stopping", "no keeper"]

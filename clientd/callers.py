@@ -2,7 +2,8 @@
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.errors import PeerError
 from godwit.wire.link import Accept, Listener, listen_tcp
@@ -13,8 +14,7 @@ from godwit.wire.trust import Peer, Trust, expect_leaf, expect_master
 Take = Callable[[socket.socket], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Expected:
+class _Expected(Struct, frozen=True):
     leaves: tuple[str, ...]
     take: Take
 

@@ -20,9 +20,9 @@ master asks for each anew, from the byte it wants next.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from clientd import actions as do
@@ -84,8 +84,7 @@ TABLE: dict[Relation, dict[Cause, Relation]] = {
 }
 
 
-@dataclass(slots=True)
-class Channel:
+class Channel(Struct):
     """One of the two connections to the master."""
 
     name: on.Channel
@@ -103,16 +102,14 @@ class Channel:
         self.relation = TABLE[self.relation][cause]
 
 
-@dataclass(slots=True)
-class Followed:
+class Followed(Struct):
     """One stream somebody reads."""
 
     request: wire.Follow
     started: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """Who this agent is; made by the shell, which has the randomness and the disk."""
 
     node: str
@@ -122,8 +119,7 @@ class Identity:
     release: str = ""
 
 
-@dataclass(slots=True)
-class Agent:
+class Agent(Struct):
     """The core.  ``handle`` is its only way in, ``deadline`` says when it wants a Tick."""
 
     identity: Identity

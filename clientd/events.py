@@ -1,7 +1,8 @@
 """What can happen to the agent, as its core sees it."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from clientd.keeper.orders import Word
 from godwit.task.record import Usage
@@ -10,85 +11,74 @@ from godwit.wire.messages import Load, Message
 Channel = Literal["control", "stream"]
 
 
-@dataclass(frozen=True, slots=True)
-class KeeperTold:
+class KeeperTold(Struct, frozen=True):
     """The keeper said something."""
 
     word: Word
 
 
-@dataclass(frozen=True, slots=True)
-class HomeLogAt:
+class HomeLogAt(Struct, frozen=True):
     """The log here of a task that is elsewhere is whole up to a byte."""
 
     task: str
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class HomeLogFailed:
+class HomeLogFailed(Struct, frozen=True):
     """It cannot be written for now."""
 
     task: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkOpened:
+class LinkOpened(Struct, frozen=True):
     """Our call to the master was answered."""
 
     link: int
     channel: Channel
 
 
-@dataclass(frozen=True, slots=True)
-class RequestMade:
+class RequestMade(Struct, frozen=True):
     """A request for this node's next certificate."""
 
     request: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LinkAccepted:
+class LinkAccepted(Struct, frozen=True):
     """Somebody called the port we listen on."""
 
     link: int
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class DialFailed:
+class DialFailed(Struct, frozen=True):
     """Our call to the master was not answered."""
 
     channel: Channel
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkClosed:
+class LinkClosed(Struct, frozen=True):
     """A connection ended."""
 
     link: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """A whole message came in."""
 
     link: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class LoadTaken:
+class LoadTaken(Struct, frozen=True):
     """The load of this machine, as asked for by TakeLoad."""
 
     load: Load
 
 
-@dataclass(frozen=True, slots=True)
-class UsageTaken:
+class UsageTaken(Struct, frozen=True):
     """The usage of running tasks, as asked for by TakeUsage."""
 
     order: int
@@ -96,15 +86,13 @@ class UsageTaken:
     tasks: dict[str, Usage]
 
 
-@dataclass(frozen=True, slots=True)
-class FollowEnded:
+class FollowEnded(Struct, frozen=True):
     """A follower has sent all there was, or could not read on."""
 
     stream: int
 
 
-@dataclass(frozen=True, slots=True)
-class WorkProgressed:
+class WorkProgressed(Struct, frozen=True):
     """A transfer got on."""
 
     order: int
@@ -112,16 +100,14 @@ class WorkProgressed:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class PortOpened:
+class PortOpened(Struct, frozen=True):
     """A transfer waits for its peer here."""
 
     order: int
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Copied:
+class Copied(Struct, frozen=True):
     """A transfer went well."""
 
     order: int
@@ -131,8 +117,7 @@ class Copied:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkEnded:
+class WorkEnded(Struct, frozen=True):
     """A transfer failed, or a deletion ended; an empty code is success."""
 
     order: int
@@ -140,16 +125,14 @@ class WorkEnded:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ShipAwaited:
+class ShipAwaited(Struct, frozen=True):
     """The ship of a move is expected here, on this port."""
 
     move: str
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShipProgressed:
+class ShipProgressed(Struct, frozen=True):
     """A ship at its source got on with what is streamed before the freeze, bytes."""
 
     move: str
@@ -157,15 +140,13 @@ class ShipProgressed:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class CaughtUp:
+class CaughtUp(Struct, frozen=True):
     """The destination has written the log, but for a last bit: now is the time to freeze."""
 
     move: str
 
 
-@dataclass(frozen=True, slots=True)
-class Landed:
+class Landed(Struct, frozen=True):
     """Log and snapshot are here."""
 
     move: str
@@ -175,23 +156,20 @@ class Landed:
     wire_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class Shipped:
+class Shipped(Struct, frozen=True):
     """The other end has all that this one had to send."""
 
     move: str
 
 
-@dataclass(frozen=True, slots=True)
-class LogSynced:
+class LogSynced(Struct, frozen=True):
     """The log that came with a move is on the disk; or why it could not be put there."""
 
     move: str
     trouble: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ShipFailed:
+class ShipFailed(Struct, frozen=True):
     """A ship ended, at either end, before all was at the destination."""
 
     move: str
@@ -199,8 +177,7 @@ class ShipFailed:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """The deadline that the core named has come."""
 
 

@@ -16,7 +16,8 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from clientd import openat2 as resolve
 from clientd.actions import Owner
@@ -36,15 +37,13 @@ _STRICT = resolve.BENEATH | resolve.NO_SYMLINKS | resolve.NO_MAGICLINKS
 _CHUNK = 256 * 1024
 
 
-@dataclass(slots=True)
-class _Staged:
+class _Staged(Struct):
     folder: int
     temporary: bytes
     fd: int
 
 
-@dataclass(slots=True)
-class Luggage:
+class Luggage(Struct):
     """One task's files below ``base``, the node's files folder."""
 
     base: bytes

@@ -18,9 +18,9 @@ That a task runs here is passed on once its log is on the disk: the source drops
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from clientd import actions as do
@@ -86,8 +86,7 @@ def owner_of(task: Task) -> do.Owner | None:
     return None if spec.cwd.startswith(b"/") else do.Owner(task.id, spec.user, spec.cwd)
 
 
-@dataclass(slots=True)
-class Ship:
+class Ship(Struct):
     """One move's ship at this end, and what it was asked with."""
 
     asked: wire.Reserve | wire.Freeze
@@ -110,8 +109,7 @@ class Ship:
         return wire.Standing(asked.move, task, asked.epoch, state, code, text, self.port)
 
 
-@dataclass(slots=True)
-class Moves:
+class Moves(Struct):
     """All moves from and to this node that are under way."""
 
     #: This machine's boot: which clock it is that Standings tell.

@@ -10,7 +10,8 @@ A ship that fails ends it at this node; whoever wants the snapshot asks anew.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from clientd import actions as do
 from clientd import events as on
@@ -23,8 +24,7 @@ Happened = on.ShipAwaited | on.ShipProgressed | on.CaughtUp | on.Landed | on.Shi
 Step = do.Action | wire.Listening | wire.Done
 
 
-@dataclass(frozen=True, slots=True)
-class UnderWay:
+class UnderWay(Struct, frozen=True):
     """A parcel with a ship."""
 
     order: int
@@ -32,8 +32,7 @@ class UnderWay:
     size: int
 
 
-@dataclass(slots=True)
-class Parcels:
+class Parcels(Struct):
     """All at this node."""
 
     #: By order, till the keeper has a parcel for it.

@@ -7,7 +7,8 @@ no check of a path's text, which somebody could make untrue by renaming a folder
 import errno
 import os
 import stat
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clientd.within import open_within
 from godwit.bulk import Source, Target, names
@@ -18,8 +19,7 @@ from godwit.bulk.tree import Descent, Parts
 from godwit.errors import TransferError
 
 
-@dataclass(frozen=True, slots=True)
-class Roots:
+class Roots(Struct, frozen=True):
     """The folders of this node that copies and removals may reach; ``base`` always is one.
 
     ``roots`` and ``base`` are absolute.  A relative path starts at ``base``.  With ``/`` among
@@ -65,8 +65,7 @@ class Roots:
         return (*self.roots, self.base)
 
 
-@dataclass(frozen=True, slots=True)
-class Erased:
+class Erased(Struct, frozen=True):
     """How much was removed; ``files`` counts everything that is no folder."""
 
     files: int = 0

@@ -15,8 +15,9 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct, field
 
 from clientd import actions as do
 from clientd import events as on
@@ -53,8 +54,7 @@ PAGES = ".pages"
 End = on.ShipFailed | on.Shipped | None
 
 
-@dataclass(slots=True)
-class _Work:
+class _Work(Struct):
     """One ship at one end."""
 
     move: str

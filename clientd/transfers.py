@@ -6,8 +6,9 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct, field
 
 from clientd import events as on
 from clientd.callers import Callers, expect_peer
@@ -30,8 +31,7 @@ PROGRESS_S = 0.25
 Report = Callable[[on.Event], None]
 
 
-@dataclass(slots=True)
-class _Work:
+class _Work(Struct):
     """One transfer: its order, and the socket once there is one."""
 
     order: Transfer

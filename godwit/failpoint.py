@@ -11,7 +11,8 @@ import errno
 import os
 import signal
 import time
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.errors import StartError
 
@@ -71,8 +72,7 @@ NAMES = {
 }
 
 
-@dataclass(slots=True)
-class Armed:
+class Armed(Struct):
     """What is to happen at a failpoint, and when."""
 
     verb: str

@@ -4,8 +4,9 @@ Records come before the messages that depend on them: these come after a ``Commi
 core has heard of its ``Confirm``.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from godwit.task.record import Task
 from godwit.wire.messages import Message
@@ -16,30 +17,26 @@ from masterd.events import Channel
 from masterd.moves.table import Move
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     link: int
     message: Message
     #: It repeats what is on record: not sent while the record cannot be written.
     recorded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(Struct, frozen=True):
     """From the next frame on, read what a welcomed node sends on this channel."""
 
     link: int
     channel: Channel
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Struct, frozen=True):
     link: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Dial:
+class Dial(Struct, frozen=True):
     """Call a node that waits for its master; answered by LinkOpened or DialFailed."""
 
     node: str
@@ -48,22 +45,19 @@ class Dial:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     operator: int
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class KeepFact:
+class KeepFact(Struct, frozen=True):
     """Record something about the master itself."""
 
     name: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeepNode:
+class KeepNode(Struct, frozen=True):
     """Record where a node is; an empty host is a node that calls by itself."""
 
     name: str
@@ -72,16 +66,14 @@ class KeepNode:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class KeepLeaves:
+class KeepLeaves(Struct, frozen=True):
     """Record which certificates are a node's (their sha256); none: it has no right here."""
 
     name: str
     leaves: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class KeepToken:
+class KeepToken(Struct, frozen=True):
     """Record a join token: the hash of its secret, uses left, wall clock of its end."""
 
     id: str
@@ -92,21 +84,18 @@ class KeepToken:
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropToken:
+class DropToken(Struct, frozen=True):
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Admit:
+class Admit(Struct, frozen=True):
     """Sign the certificate of the machine that asked, as this node; answered by Certified."""
 
     asked: int
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Deny:
+class Deny(Struct, frozen=True):
     """Tell the machine that asked that it may not join."""
 
     asked: int
@@ -114,15 +103,13 @@ class Deny:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hand:
+class Hand(Struct, frozen=True):
     """The certificate is recorded: hand it out."""
 
     asked: int
 
 
-@dataclass(frozen=True, slots=True)
-class Renew:
+class Renew(Struct, frozen=True):
     """Sign the next certificate of a node; answered by Certified; then send it on ``link``."""
 
     link: int
@@ -130,8 +117,7 @@ class Renew:
     request: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(Struct, frozen=True):
     """Take a node that waits for a master; answered by Certified, then Adopted or DialFailed."""
 
     node: str
@@ -140,24 +126,20 @@ class Adopt:
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropNode:
+class DropNode(Struct, frozen=True):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeepTask:
+class KeepTask(Struct, frozen=True):
     node: str
     task: Task
 
 
-@dataclass(frozen=True, slots=True)
-class DropTask:
+class DropTask(Struct, frozen=True):
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeepMove:
+class KeepMove(Struct, frozen=True):
     """Record where a move stands and, in the same write, who has its task from now on."""
 
     move: Move
@@ -165,16 +147,14 @@ class KeepMove:
     task: Task | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class KeepSource:
+class KeepSource(Struct, frozen=True):
     """Record the source text of a Python program; ``digest`` is its sha256."""
 
     digest: str
     text: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class KeepRelay:
+class KeepRelay(Struct, frozen=True):
     """Record the last signal of a task's shadow, and how far it is."""
 
     task: str
@@ -186,8 +166,7 @@ class KeepRelay:
     done: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class DropRelay:
+class DropRelay(Struct, frozen=True):
     task: str
 
 
@@ -196,8 +175,7 @@ class DropRelay:
 Lodger = Literal["peer", "more", "gone"]
 
 
-@dataclass(frozen=True, slots=True)
-class KeepLodger:
+class KeepLodger(Struct, frozen=True):
     """Record that a node may have snapshots of another node's task."""
 
     task: str
@@ -207,14 +185,12 @@ class KeepLodger:
     digest: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DropLodger:
+class DropLodger(Struct, frozen=True):
     task: str
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeepSchedule:
+class KeepSchedule(Struct, frozen=True):
     """Record that a snapshot of a task is to be taken each ``every_s`` seconds."""
 
     task: str
@@ -222,53 +198,45 @@ class KeepSchedule:
     keep: int
 
 
-@dataclass(frozen=True, slots=True)
-class DropSchedule:
+class DropSchedule(Struct, frozen=True):
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeepHeir:
+class KeepHeir(Struct, frozen=True):
     """Record that a task was given up for lost, and which one goes on in its place."""
 
     task: str
     heir: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropHeir:
+class DropHeir(Struct, frozen=True):
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropSource:
+class DropSource(Struct, frozen=True):
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class KeepEvent:
+class KeepEvent(Struct, frozen=True):
     """Record a line of history, and write it to the daemon's log."""
 
     event: HistoryEvent
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Struct, frozen=True):
     """What follows waits until every record so far is on the disk.
 
     When they cannot be written it goes on all the same, with the records in memory till they can.
     """
 
 
-@dataclass(frozen=True, slots=True)
-class Confirm:
+class Confirm(Struct, frozen=True):
     """Say whether every record so far is on the disk, by Recorded or Unrecorded; nothing waits."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class DialBulk:
+class DialBulk(Struct, frozen=True):
     """Call a node's port for a transfer; answered by BulkOpened or BulkFailed.
 
     ``leaves`` are the certificates it may show.
@@ -280,21 +248,18 @@ class DialBulk:
     leaves: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Splice:
+class Splice(Struct, frozen=True):
     """Relay bytes between two bulk connections until both have ended."""
 
     one: int
     other: int
 
 
-@dataclass(frozen=True, slots=True)
-class DropBulk:
+class DropBulk(Struct, frozen=True):
     bulk: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """End the master after what is queued has been sent."""
 
 

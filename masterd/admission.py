@@ -6,7 +6,8 @@ the next.  A certificate that the authority signed but that is not among them is
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from godwit.errors import UsageError
 from godwit.names import check_node_name, is_node_name

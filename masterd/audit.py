@@ -10,8 +10,9 @@ was told of has its line.
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from godwit.wire import operations as op
 
@@ -47,8 +48,7 @@ MOST = 100
 MOST_GUESTS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Who:
+class Who(Struct, frozen=True):
     """An operator, by SO_PEERCRED."""
 
     uid: int
@@ -62,16 +62,14 @@ class Who:
         return found | ({"login": self.login} if self.login else {})
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One change; ``about`` are the fields of the JSON."""
 
     text: str
     about: dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+class _Asked(Struct, frozen=True):
     operator: int
     who: Who
     request: op.Request

@@ -11,7 +11,8 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from godwit.errors import PeerError, Refused
 from godwit.wire import joining, trust
@@ -28,8 +29,7 @@ CA_KEY = "ca-key.pem"
 Tell = Callable[[on.Event], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """What a thread asks the core, by number, and where it waits for the answers."""
 
     number: int

@@ -6,8 +6,9 @@ relays.  A connection is known by its ticket: random, for one copy, named by no 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from godwit.names import join_address
 from godwit.wire import messages as wire
@@ -23,8 +24,7 @@ OTHER: dict[Role, Role] = {"send": "receive", "receive": "send"}
 CONSEQUENCES = ("cut", "dropped", "timeout")
 
 
-@dataclass(slots=True)
-class Side:
+class Side(Struct):
     """A node's part in a copy."""
 
     node: Node
@@ -33,8 +33,7 @@ class Side:
     answer: wire.Message | None = None
 
 
-@dataclass(slots=True)
-class Copy:
+class Copy(Struct):
     """One copy under way."""
 
     operator: int

@@ -5,7 +5,8 @@ orders, history and more), that share the registry; this module only says which 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.errors import UsageError
 from godwit.log import Level
@@ -49,8 +50,7 @@ from masterd.waits import Waits
 IN_MEMORY = "it is done, is lost if the master ends now, and is recorded as soon as it can be"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Struct, frozen=True):
     """Who this master is, and where it can be found."""
 
     master: str
@@ -62,8 +62,7 @@ class Identity:
     ca: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chance:
+class Chance(Struct, frozen=True):
     """The randomness that the core is given."""
 
     jitter: Callable[[], float]

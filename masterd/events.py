@@ -1,7 +1,8 @@
 """What can happen to the master, as its core sees it."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from godwit.wire.messages import Message
 from godwit.wire.operations import Request
@@ -10,8 +11,7 @@ from godwit.wire.preface import Show
 Channel = Literal["control", "stream"]
 
 
-@dataclass(frozen=True, slots=True)
-class LinkAccepted:
+class LinkAccepted(Struct, frozen=True):
     """A node called, and showed a certificate of the cluster's with this sha256."""
 
     link: int
@@ -19,8 +19,7 @@ class LinkAccepted:
     leaf: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkOpened:
+class LinkOpened(Struct, frozen=True):
     """A node that waits for its master answered our call."""
 
     link: int
@@ -29,8 +28,7 @@ class LinkOpened:
     leaf: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class JoinAsked:
+class JoinAsked(Struct, frozen=True):
     """A machine without a certificate wants to be a node; ``asked`` names the question."""
 
     asked: int
@@ -40,8 +38,7 @@ class JoinAsked:
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class Certified:
+class Certified(Struct, frozen=True):
     """A certificate was signed and not yet handed out."""
 
     asked: int
@@ -49,64 +46,55 @@ class Certified:
     leaf: str
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(Struct, frozen=True):
     """The node that waited for a master has stored its certificate."""
 
     node: str
 
 
-@dataclass(frozen=True, slots=True)
-class DialFailed:
+class DialFailed(Struct, frozen=True):
     node: str
     channel: Channel
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LinkClosed:
+class LinkClosed(Struct, frozen=True):
     link: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """A whole message came from a node."""
 
     link: int
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """An operator asks for something."""
 
     operator: int
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorGone:
+class OperatorGone(Struct, frozen=True):
     operator: int
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True):
     """What the Confirm of this number waits for is on the disk."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unrecorded:
+class Unrecorded(Struct, frozen=True):
     """It cannot be written now, and why; it is tried again."""
 
     number: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class BulkOpened:
+class BulkOpened(Struct, frozen=True):
     """Somebody showed a ticket; ``bulk`` names the connection."""
 
     bulk: int
@@ -115,16 +103,14 @@ class BulkOpened:
     leaf: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class BulkFailed:
+class BulkFailed(Struct, frozen=True):
     """A node did not answer our call for a transfer."""
 
     ticket: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """The deadline that the core named has come."""
 
 

@@ -5,8 +5,8 @@ that node is asked for again from there; bytes that come twice are dropped by th
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from godwit.errors import UsageError
@@ -18,8 +18,7 @@ from masterd import actions as do
 from masterd.registry import Node, Registry
 
 
-@dataclass(slots=True)
-class Reading:
+class Reading(Struct):
     """One operator's request, over one or several tasks."""
 
     operator: int
@@ -41,8 +40,7 @@ class Reading:
         return self.operator, self.id
 
 
-@dataclass(slots=True)
-class Stream:
+class Stream(Struct):
     """One task's log on its way."""
 
     reading: Reading

@@ -9,7 +9,8 @@ would be written to the place that it has already.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
@@ -18,8 +19,7 @@ from masterd.follows import Follows
 from masterd.registry import Node, Registry
 
 
-@dataclass(slots=True)
-class Copy:
+class Copy(Struct):
     """One log on its way home."""
 
     task: str

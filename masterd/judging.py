@@ -7,8 +7,8 @@ of a task as it is begins with it.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from godwit.task.record import Task
@@ -26,8 +26,7 @@ from masterd.registry import Node, Registry
 Then = Callable[[list[Verdict]], Iterator[do.Action]]
 
 
-@dataclass(slots=True)
-class Case:
+class Case(Struct):
     """One task, and where it might go."""
 
     task: Task

@@ -7,8 +7,8 @@ next connection; never before it is on record.
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from godwit.errors import UsageError
@@ -43,8 +43,7 @@ Streams = Callable[[tuple[str, ...], Node], tuple[int, ...]]
 Then = Callable[[tuple[op.TaskView, ...]], Iterator[do.Action]]
 
 
-@dataclass(slots=True)
-class Launch:
+class Launch(Struct):
     """One Execute and what came of it so far."""
 
     number: int

@@ -12,7 +12,8 @@ for certain.  Of a task that only went out of sight they stay: they may be all t
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.names import join_address
 from godwit.task.record import Snapshot, Task
@@ -35,8 +36,7 @@ Then = Callable[[str, str], Iterator[do.Action]]
 Copied = Callable[[Node | None, str], Iterator[do.Action]]
 
 
-@dataclass(slots=True)
-class Carriage:
+class Carriage(Struct):
     """One snapshot on its way from one node to another."""
 
     snapshot: Snapshot

@@ -5,7 +5,8 @@ called (``register``), hears our Adopt and then says its Hello.  From there on a
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.names import is_node_name
 from godwit.seldom import Seldom
@@ -30,8 +31,7 @@ Concern = Callable[[Node], Iterator[do.Action]]
 Answer = Callable[[str, str], Iterator[do.Action]]
 
 
-@dataclass(frozen=True, slots=True)
-class Upon:
+class Upon(Struct, frozen=True):
     """What the other parts of the master do about a node."""
 
     #: Its control connection is gone, and with it the answers that were to come.
@@ -44,8 +44,7 @@ class Upon:
     replaced: Concern
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(Struct, frozen=True):
     """A connection whose peer has not said Hello."""
 
     peer: str

@@ -5,8 +5,9 @@ time limit.  ``Gather`` turns many such answers into one.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
+
+from msgspec import Struct, field
 
 from godwit.wire import messages as wire
 from masterd import actions as do
@@ -19,8 +20,7 @@ ANSWER_S = 10.0
 Then = Callable[[wire.Message], Iterator[do.Action]]
 
 
-@dataclass(slots=True)
-class Pending:
+class Pending(Struct):
     """One order under way."""
 
     node: Node
@@ -119,8 +119,7 @@ def unreachable(node: Node) -> str:
     return f"{node.name} is {node.state.value}"
 
 
-@dataclass(slots=True)
-class Gather:
+class Gather(Struct):
     """Waits for ``left`` answers, then says all."""
 
     left: int

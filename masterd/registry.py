@@ -11,9 +11,9 @@ What a node last said of a task is kept as it is; while the node cannot be heard
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from godwit.task.lifecycle import Status
@@ -56,8 +56,7 @@ TABLE: dict[State, dict[Cause, State]] = {
 }
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct):
     """How the master gets hold of a node that waits to be called, on one channel."""
 
     under_way: bool = False
@@ -66,8 +65,7 @@ class Call:
     said: str = ""
 
 
-@dataclass(slots=True)
-class Node:
+class Node(Struct):
     """One node."""
 
     name: str

@@ -9,8 +9,9 @@ well is told to nobody: ``snapshots`` lists what there is.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from godwit.errors import UsageError
 from godwit.log import Level
@@ -39,8 +40,7 @@ class Note(Protocol):
     ) -> Iterator[do.Action]: ...
 
 
-@dataclass(slots=True)
-class Schedule:
+class Schedule(Struct):
     """Of one task."""
 
     every_s: float

@@ -9,7 +9,6 @@ The rule: a signal acts once at most.  Before it is sent it is on record to whic
 to another only when that one has said that it did not do it, and a node remembers what it did.
 """
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Literal
 
@@ -178,7 +177,7 @@ class Shadows:
             return
         self._due.pop(task, None)
         if not relay.sent:
-            relay = self._keep(dataclasses.replace(relay, sent=asked.name))
+            relay = self._keep(replace(relay, sent=asked.name))
             yield relay
             yield do.Commit()
         yield from self._send(relay, asked)
@@ -199,7 +198,7 @@ class Shadows:
         signal = wire.Signal(order, (relay.task,), relay.number, relay=relay.id)
         for action in self._orders.send(node, signal, order, self._now, then):
             if isinstance(action, do.Send):
-                action = dataclasses.replace(action, recorded=True)
+                action = replace(action, recorded=True)
             yield action
 
     def _answered(
@@ -209,7 +208,7 @@ class Shadows:
         if answer.code in _SILENCE:
             self._later(relay.task)  # asked again, it says whether it has done it
         elif answer.code in _LATER or (answer.code in _ABSENT and there is not node):
-            free = self._keep(dataclasses.replace(relay, sent=""))
+            free = self._keep(replace(relay, sent=""))
             yield free
             if answer.code in _LATER:
                 self._later(relay.task)
@@ -221,7 +220,7 @@ class Shadows:
 
     def _finish(self, relay: do.KeepRelay, trouble: str) -> Iterator[do.Action]:
         self._due.pop(relay.task, None)
-        yield self._keep(dataclasses.replace(relay, done=True))
+        yield self._keep(replace(relay, done=True))
         there = self._registry.where.get(relay.task)
         if trouble and there is not None:
             yield from self._note(

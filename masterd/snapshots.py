@@ -5,7 +5,8 @@ What there is, the nodes tell: the task's own, which keeps them, and those that 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from godwit.errors import UsageError
 from godwit.task.lifecycle import Status
@@ -36,8 +37,7 @@ LATER = ("busy", "moving", "paused", "ended")
 Waiting = dict[tuple[int, int], Callable[[], Iterator[do.Action]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """What came of a checkpoint."""
 
     snapshot: Snapshot | None
@@ -49,16 +49,14 @@ class Taken:
     hint: str = ""
 
 
-@dataclass(slots=True)
-class Found:
+class Found(Struct):
     """One snapshot, and who has it: the task's own node first, then its peer."""
 
     snapshot: Snapshot
     nodes: list[Node] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """A task that may have snapshots, and may be known by these alone."""
 
     id: str

@@ -5,7 +5,8 @@ Hello; what the old one answered only says whether it was told.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
@@ -19,8 +20,7 @@ BACK_S = 20.0
 _NO_ANSWER = ("lost", "timeout")
 
 
-@dataclass(slots=True)
-class Upgrade:
+class Upgrade(Struct):
     """One request, over one or several nodes."""
 
     operator: int

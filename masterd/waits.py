@@ -1,7 +1,8 @@
 """Operators who wait for tasks to end.  Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.errors import UsageError
 from godwit.task.lifecycle import Status
@@ -13,8 +14,7 @@ from masterd.registry import Registry, State
 TIMEOUT_STATUS = 124
 
 
-@dataclass(slots=True)
-class Wait:
+class Wait(Struct):
     """One AwaitTasks."""
 
     operator: int

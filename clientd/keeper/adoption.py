@@ -1,6 +1,6 @@
 """After a restart: what became of each task, from the journal and from what runs now.  Pure."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from clientd.keeper.processes import Process
 from clientd.keeper.records import Kept, Records, Started, Stepped
@@ -21,8 +21,7 @@ def left_text(count: int) -> str:
     return f"{count} processes it started still run"
 
 
-@dataclass(frozen=True, slots=True)
-class Sight:
+class Sight(Struct, frozen=True):
     """What is to be seen of a task now."""
 
     #: Who has its root's pid.

@@ -15,9 +15,10 @@ import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from functools import cache
+
+from msgspec import Struct
 
 from clientd.keeper import forked, init, processes
 from clientd.keeper.forked import RESET, Program, StepFailed
@@ -30,16 +31,14 @@ RIGHTS = 1 << CAP_SYS_ADMIN
 _FIRST_FD = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Init:
+class Init(Struct, frozen=True):
     """What is executed as pid 1, and where it stands."""
 
     path: bytes
     stand: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Executed:
+class Executed(Struct, frozen=True):
     """A program as it was when it began: afterwards it may be gone, for its init waits for it."""
 
     pid: int

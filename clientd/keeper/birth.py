@@ -9,8 +9,9 @@ import os
 import resource
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
 from types import FrameType
+
+from msgspec import Struct
 
 from godwit.notify import Notify
 
@@ -28,8 +29,7 @@ HARMLESS = (signal.SIGPIPE, signal.SIGXFSZ)
 CAUGHT = (*WAKING, *HARMLESS)
 
 
-@dataclass(frozen=True, slots=True)
-class Born:
+class Born(Struct, frozen=True):
     """What is left to know of how we were started."""
 
     #: Read end of a pipe: one byte, the number, for each signal in WAKING.

@@ -8,8 +8,9 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from clientd.keeper import processes
 from clientd.keeper.kept import Kept
@@ -35,8 +36,7 @@ UNWATCHED = "ended while clientd was not running"
 _SHOWN = 1000
 
 
-@dataclass(slots=True)
-class _Launch:
+class _Launch(Struct):
     """A task that has not begun."""
 
     spec: Spec

@@ -10,7 +10,8 @@ import os
 import pwd
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clientd.keeper import kinship, processes
 from clientd.keeper.gate import Gate
@@ -24,8 +25,7 @@ KIND = "adopted"
 KTHREADD = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A process that may be adopted."""
 
     process: Process

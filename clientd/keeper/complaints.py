@@ -5,11 +5,11 @@ CRIU 3.17 to 4.1; one that is not known here is shown as CRIU has it.
 """
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Complaint:
+class Complaint(Struct, frozen=True):
     """Why it failed: a word for programs, a line for people, and what would change it."""
 
     code: str

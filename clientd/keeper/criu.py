@@ -14,8 +14,9 @@ import os
 import signal
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct, field
 
 from clientd.keeper import processes, stats, swrk, whose
 from clientd.keeper.below import Executed, look, program_of
@@ -34,8 +35,7 @@ _IMAGES_FD, _PROGRAM_FD, _FIRST_FD = 100, 101, 102
 _COMMON = ("--manage-cgroups=ignore", "--file-locks", "-v1", "--log-file", _LOG)
 
 
-@dataclass(frozen=True, slots=True)
-class Dumped:
+class Dumped(Struct, frozen=True):
     """A dump that was tried: all in ``images`` when there is no complaint."""
 
     complaint: Complaint | None
@@ -46,8 +46,7 @@ class Dumped:
     figures: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(Struct, frozen=True):
     """A restore that was tried; without a complaint it is there, stopped, as our child."""
 
     complaint: Complaint | None

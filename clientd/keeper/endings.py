@@ -1,7 +1,8 @@
 """Ends all of a task: SIGKILL to everything it started, again until nothing of it is left."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clientd.keeper.loop import Loop
 
@@ -15,8 +16,7 @@ GIVE_UP_S = 10.0
 Done = Callable[[bool], None]
 
 
-@dataclass(slots=True)
-class _Ending:
+class _Ending(Struct):
     give_up_at: float
     dones: list[Done]
 

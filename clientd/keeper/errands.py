@@ -4,8 +4,9 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from clientd.keeper.loop import Loop
 
@@ -14,8 +15,7 @@ _RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 MOST_OUTPUT = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """How an errand ended."""
 
     #: As wait(2) has it; None when it could not be started.
@@ -116,8 +116,7 @@ class Errands:
         self._under_way.clear()
 
 
-@dataclass(slots=True)
-class _Errand:
+class _Errand(Struct):
     output: int
     began: float
     done: Done

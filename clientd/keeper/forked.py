@@ -12,8 +12,9 @@ import resource
 import signal
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 from clientd.keeper.birth import CAUGHT
 from godwit.errors import TaskError
@@ -31,8 +32,7 @@ CLONE_INTO_CGROUP = 1 << 33
 RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """What is executed, by whom and where."""
 
     #: Nobody: whoever we are.

@@ -5,7 +5,8 @@ The agent reads what comes from the network; nothing that it says is believed he
 
 import os
 import pwd
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clientd.keeper import environment, forked
 from clientd.keeper.policy import CODE, Policy
@@ -14,8 +15,7 @@ from godwit.errors import TaskError
 from godwit.task.record import Spec
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(Struct, frozen=True):
     """One node's."""
 
     policy: Policy

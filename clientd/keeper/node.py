@@ -5,8 +5,9 @@ import os
 import pwd
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from zlib import crc32
+
+from msgspec.structs import replace
 
 from clientd.keeper import agents, byhand, processes
 from clientd.keeper.apart import Apart

@@ -6,8 +6,9 @@ does so with the rights it has, which `--agent-user` makes few.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from clientd.keeper.templates import MayReach, Template, any_fits, compile_template, plain_words
 from godwit.errors import TaskError
@@ -19,8 +20,7 @@ MOST_TASKS = 4 * 1024 * 1024
 CODE = "policy"
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """As clientd.toml has it; without a file, nothing is limited but copies."""
 
     #: The file; empty: there is none.

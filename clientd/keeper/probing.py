@@ -8,9 +8,11 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from functools import partial
 from os import geteuid
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from clientd.keeper.complaints import errors
 from clientd.keeper.errands import Errands, Outcome
@@ -22,8 +24,7 @@ LIMIT_S = 20.0
 FEATURES = {"uffd-noncoop": "lazy", "mem_dirty_track": "tracking"}
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What is known of CRIU here; without a path there is none that works, for this reason."""
 
     path: str = ""

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Struct, frozen=True):
     """One process as /proc/PID/stat shows it.
 
     ``pid`` and ``start_ticks`` (clock ticks since boot) name one process for as long as the

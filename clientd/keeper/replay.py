@@ -7,15 +7,15 @@ one.  A file ends in a torn record when the machine or the keeper died while wri
 """
 
 import struct
-from dataclasses import dataclass
 from zlib import crc32
+
+from msgspec import Struct
 
 MARK = b"\xf5gwj"
 _HEADER = struct.Struct(">4sII")
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """What a journal's bytes hold."""
 
     payloads: list[bytes]

@@ -12,12 +12,12 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from select import EPOLLIN, EPOLLOUT
 from socket import AF_UNIX, SOCK_SEQPACKET, socket
 
 import msgspec
+from msgspec import Struct, field
 
 from clientd.keeper.loop import Loop
 from clientd.keeper.nursery import Nursery
@@ -28,23 +28,20 @@ from godwit.log import Log
 from godwit.task import control, packets
 
 
-@dataclass(frozen=True, slots=True)
-class Born:
+class Born(Struct, frozen=True):
     """The runner is there, warm and our child; what is said to it reaches it."""
 
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unborn:
+class Unborn(Struct, frozen=True):
     """There is no runner, and nothing is left of it."""
 
     code: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(Struct, frozen=True):
     """The runner has ended, or is ending; nothing more comes of it."""
 
     #: As wait(2) has it, when it was ours to wait for.
@@ -54,8 +51,7 @@ class Gone:
 Told = Born | Unborn | Gone | control.Answers
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """What a runner is born with."""
 
     #: What ps(1) is to show.
@@ -66,8 +62,7 @@ class Plan:
     user: tuple[str, int, int] | None = None
 
 
-@dataclass(slots=True)
-class _Line:
+class _Line(Struct):
     """One runner's connection."""
 
     link: socket | None = None

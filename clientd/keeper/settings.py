@@ -1,6 +1,6 @@
 """How this clientd was started."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from clientd.keeper.policy import Policy
 from godwit.errors import UsageError
@@ -9,8 +9,7 @@ from godwit.errors import UsageError
 LONGEST_S = 366 * 24 * 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """From the command line, checked."""
 
     name: str

@@ -9,7 +9,8 @@ import os
 import pwd
 import resource
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clientd.keeper import below, environment, forked
 from clientd.keeper.apart import Apart
@@ -18,8 +19,7 @@ from godwit.errors import TaskError
 from godwit.task.record import Spec
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where this node's tasks live; the same for all of them."""
 
     node: str
@@ -36,8 +36,7 @@ class Place:
     readers: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """What a task finds around it."""
 
     #: None: whoever we are.
@@ -46,8 +45,7 @@ class Surroundings:
     cwd: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Spawned:
+class Spawned(Struct, frozen=True):
     """The program's process; and its init, our child in its stead, or 0 for one that has none."""
 
     pid: int

@@ -12,7 +12,8 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clientd.keeper import processes
 from clientd.keeper.errands import Errands
@@ -27,8 +28,7 @@ _SCRIPT = (
 _START_S = 20.0
 
 
-@dataclass(slots=True)
-class _Watched:
+class _Watched(Struct):
     fd: int
     ready: Callable[[], None]
     #: Told whether its status was 0; False also when that is not known.

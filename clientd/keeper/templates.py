@@ -15,7 +15,8 @@ program whatever its arguments would be no boundary: too many can be made to run
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 #: Where a path that fills a hole may lead is asked of this.
 MayReach = Callable[[bytes], bool]
@@ -35,8 +36,7 @@ KINDS = "{int:NAME}, {word:NAME}, {path:NAME} or {one:A|B|C}"
 _PLAIN = re.compile(rb"[A-Za-z0-9_./:@+,-]+(?: +[A-Za-z0-9_./:@+,=-]+)*")
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """One word of a template; what is found as ``path`` is a path."""
 
     pattern: re.Pattern[bytes]
@@ -49,8 +49,7 @@ class Word:
         return path is None or (_is_straight(path) and may_reach(path))
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Struct, frozen=True):
     """A command that may be run; ``text`` is how it was written."""
 
     text: str

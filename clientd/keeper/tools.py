@@ -1,7 +1,8 @@
 """What the parts of a keeper share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clientd.keeper.containment import Containment
 from clientd.keeper.errands import Errands
@@ -11,8 +12,7 @@ from clientd.keeper.register import Register
 from clientd.keeper.spawn import Spawner
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
+class Tools(Struct, frozen=True):
     """What tasks are kept with; one of each."""
 
     loop: Loop

@@ -5,8 +5,10 @@ import resource
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from select import EPOLLHUP
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from clientd.keeper import pidfd, processes
 from clientd.keeper.loop import Loop
@@ -16,8 +18,7 @@ from godwit.task.record import Usage
 UNREAPED_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(Struct, frozen=True):
     """The first process of a task, from when it runs till its end is known."""
 
     task: str

@@ -19,10 +19,10 @@ import pwd
 import signal
 import socket
 import sys
-from dataclasses import dataclass
 from typing import NoReturn
 
 import msgspec
+from msgspec import Struct
 
 from clientd.keeper import forked, siblings
 from clientd.keeper.kinship import MARK
@@ -60,8 +60,7 @@ def main() -> int:
     return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Ways:
+class Ways(Struct, frozen=True):
     """What this kernel and this C library allow."""
 
     #: For siblings.fork, or 0.

@@ -9,7 +9,8 @@ link hears of it when one cannot be opened.
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.bulk import names
 from godwit.bulk.faults import fault, naming, shown
@@ -28,8 +29,7 @@ def open_here(path: bytes, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A file or folder to be read.  A symbolic link as the last component is followed."""
 
     path: bytes
@@ -63,8 +63,7 @@ class Source:
         return os.path.basename(os.readlink(b"/proc/self/fd/%d" % fd))
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(Struct, frozen=True):
     """Where a copy goes: a name in an open folder.  ``path`` is for people to read.
 
     ``mark`` is set when the name is as the user gave it: what lies beside a folder of that name
@@ -77,8 +76,7 @@ class Spot:
     mark: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """Where a file or folder is to go, as cp(1) reads it.
 
     Into the folder ``path`` under its own name when there is such a folder, or when ``path``

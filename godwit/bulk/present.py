@@ -3,7 +3,8 @@
 import errno
 import os
 import stat
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.bulk.ends import READ
 from godwit.bulk.reading import Digest
@@ -11,8 +12,7 @@ from godwit.bulk.staging import Staged, staged_before
 from godwit.bulk.words import Entry, Have
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """A complete file under its final name, of the right size and time."""
 
     size: int
@@ -22,8 +22,7 @@ class Kept:
         return Have(index, self.size, self.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(Struct, frozen=True):
     """A partial that an earlier copy left."""
 
     staged: Staged

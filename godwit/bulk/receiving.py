@@ -6,7 +6,8 @@ no file has its final name before all of it is on disk and its digest is right.
 
 import os
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.bulk import names
 from godwit.bulk.ancestry import lies_within
@@ -39,8 +40,7 @@ from godwit.errors import TransferError
 SPOILT = ("changed", "digest", "protocol")
 
 
-@dataclass(slots=True)
-class _Due:
+class _Due(Struct):
     """An entry whose turn is to come, and what of it is here."""
 
     entry: Entry

@@ -4,7 +4,8 @@ import contextlib
 import os
 import stat
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.bulk.ancestry import identity, place
 from godwit.bulk.ends import READ, Source
@@ -34,8 +35,7 @@ from godwit.errors import TransferError
 from godwit.wire.messages import Message
 
 
-@dataclass(slots=True)
-class _Survey:
+class _Survey(Struct):
     """How much there is to copy, or has been sent."""
 
     files: int = 0

@@ -1,7 +1,8 @@
 """What a copy was, told to both of its ends, and how far it is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.bulk.words import TEXT, WARNINGS
 from godwit.log import printable
@@ -11,8 +12,7 @@ from godwit.log import printable
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Summary:
+class Summary(Struct, frozen=True):
     """A copy that is complete.
 
     ``size`` is in bytes, ``files`` counts files and symbolic links, ``path`` is where it is now.

@@ -1,10 +1,9 @@
 """The programs that every node knows by name.  This module is a table only, quick to import."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """``where`` is module:Class; ``takes`` its arguments, ``does`` one line for people."""
 
     where: str

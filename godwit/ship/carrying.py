@@ -9,8 +9,9 @@ import hashlib
 import os
 import stat
 import time
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from godwit.ship.words import CHUNK, Carried
 
@@ -19,8 +20,7 @@ from godwit.ship.words import CHUNK, Carried
 SETTLED_S = 3.0
 
 
-@dataclass(slots=True)
-class Carrying:
+class Carrying(Struct):
     """One file, open as ``fd``, which it closes."""
 
     number: int

@@ -13,8 +13,9 @@ import hashlib
 import os
 import socket
 import time
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from godwit.bulk import names
 from godwit.bulk.faults import fault, shown
@@ -47,8 +48,7 @@ from godwit.ship.writeback import start_writeback
 BEGIN = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Shipped:
+class Shipped(Struct, frozen=True):
     """What has landed: the snapshot's size in bytes, and the milliseconds
     from the word that the task stands still till all was here."""
 

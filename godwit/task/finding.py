@@ -8,9 +8,10 @@ import linecache
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from difflib import SequenceMatcher
 from types import ModuleType
+
+from msgspec import Struct
 
 from godwit.errors import TaskError
 from godwit.programs import PROGRAMS
@@ -19,8 +20,7 @@ from godwit.task.migratable import Migratable
 NOT_FOUND = "no-program"
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Struct, frozen=True):
     """A class that was found."""
 
     name: str

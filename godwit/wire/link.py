@@ -15,9 +15,10 @@ import ssl
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from godwit import failpoint
 from godwit.errors import FrameError, GodwitError, MessageError, PeerError
@@ -143,8 +144,7 @@ class Link(asyncio.Protocol):
                 self._closing = loop.call_later(CLOSING_S, self._transport.abort)
 
 
-@dataclass(frozen=True)
-class Accept:
+class Accept(Struct, frozen=True):
     """What a listener does with a kind of connection, by its preface."""
 
     link: dict[bytes, Callable[[], Link]]

@@ -11,9 +11,10 @@ import os
 import ssl
 import stat
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from godwit import failpoint
 from godwit.errors import PeerError, StartError
@@ -40,8 +41,7 @@ def pem_fingerprint(pem: bytes) -> str:
         raise PeerError("not a certificate") from err
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """Who is at the other end of a TLS connection: the leaf's hash, and its URI."""
 
     leaf: str = ""

@@ -3,9 +3,10 @@
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from io import TextIOWrapper
 from typing import TextIO
+
+from msgspec import Struct, field
 
 from masterd import render
 from masterd.client import Client
@@ -27,8 +28,7 @@ def _nobody(question: str) -> str:
     raise EOFError(question)
 
 
-@dataclass
-class Context:
+class Context(Struct):
     """One shell's or one CLI call's surroundings."""
 
     state: str

@@ -5,7 +5,8 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit import bulk
 from godwit.errors import TransferError, UsageError
@@ -153,8 +154,7 @@ def _bar(context: Context, given: Given, source: op.Place) -> AbstractContextMan
     return bars.bar(context, _shown(source), wanted=not given["--quiet"])
 
 
-@dataclass(frozen=True, slots=True)
-class Doomed:
+class Doomed(Struct, frozen=True):
     """What remove was told to remove, files and tasks told apart."""
 
     places: tuple[op.Place, ...]

@@ -6,7 +6,8 @@ takes the first step, and so on; after the last the command leaves its tasks to 
 
 import signal
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.errors import PeerError, UsageError
 from godwit.task.record import signal_name
@@ -16,8 +17,7 @@ from masterd.commands import asking, interrupts, output
 from masterd.commands.context import Context
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """Which signal the tasks get; ``number`` 0 is the one that came."""
 
     number: int = 0

@@ -13,11 +13,11 @@ docopt judges and names the arguments.  Three things are done before it sees the
 import contextlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import docopt
+from msgspec import Struct, field
 
 from godwit.errors import UsageError
 from masterd.commands import signals
@@ -30,8 +30,7 @@ _DOTS_WITHIN = re.compile(r"(?<=[A-Z])\.\.\.(?= [A-Z]{2})")
 _ARGUMENT = re.compile(r"(\[?)([A-Z]{2,})(\.\.\.)?\]?(\.\.\.)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One option of a command: how it is written, and whether a value follows."""
 
     short: str | None
@@ -44,8 +43,7 @@ class Option:
         return self.long or self.short or ""
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(Struct, frozen=True):
     """One positional argument of a command."""
 
     name: str
@@ -53,8 +51,7 @@ class Argument:
     repeats: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Grammar:
+class Grammar(Struct, frozen=True):
     """What a docopt text allows."""
 
     doc: str
@@ -64,8 +61,7 @@ class Grammar:
     options_first: bool
 
 
-@dataclass(slots=True)
-class Words:
+class Words(Struct):
     """One command line, its options told from its arguments."""
 
     options: list[tuple[Option, str | None]] = field(default_factory=list)

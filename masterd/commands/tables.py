@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.task.record import Usage
 from godwit.wire import operations as op
@@ -24,8 +25,7 @@ Row = Sequence[str]
 Column = tuple[str, Callable[[op.TaskView], str]]
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """How a table is wanted."""
 
     width: int | None

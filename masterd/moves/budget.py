@@ -11,8 +11,9 @@ processors of 2.5 GHz, both nodes on it; benchmarks/budget.py).
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from statistics import median
+
+from msgspec import Struct
 
 from godwit.task.verdict import Reason
 from masterd.moves.table import Move
@@ -24,8 +25,7 @@ BIG = 64 << 20
 MOST = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(Struct, frozen=True):
     """What one way takes: seconds, and seconds for each byte of memory."""
 
     fixed_s: float
@@ -44,8 +44,7 @@ FIRST = {STOP: Cost(0.13, 2.6e-9), LATER: Cost(0.19, 1.0e-10)}
 PICKLED_MS = 30
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """How a task is to be moved; without a budget there is nothing to choose."""
 
     way: str = STOP

@@ -1,8 +1,8 @@
 """A move under way, and what there is to say of it: its flight report.  Pure."""
 
-from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from godwit.task.record import Task
@@ -11,8 +11,7 @@ from godwit.wire.operations import PHASES, MoveView
 from masterd.moves.table import Move, State
 
 
-@dataclass(slots=True)
-class Flight:
+class Flight(Struct):
     """A move that is not settled, and what dies with this master."""
 
     move: Move

@@ -14,8 +14,9 @@ can not: then it is held, and a person's to resolve.  In particular a prepared c
 before the source has said that it still has its own.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from godwit.task.record import Task
 from godwit.wire.messages import Standing
@@ -28,8 +29,7 @@ REASON = "the master had lost its record of this move"
 TELLING = ("frozen", "prepared")
 
 
-@dataclass(frozen=True, slots=True)
-class Next:
+class Next(Struct, frozen=True):
     """What follows from a word."""
 
     what: Literal["aborted", "reverted", "ran", "done", "held"]

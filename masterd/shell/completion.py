@@ -7,7 +7,8 @@ nothing here.
 
 import signal
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from godwit.programs import PROGRAMS
 from godwit.task.lifecycle import Status
@@ -21,8 +22,7 @@ from masterd.shell.words import quoted, split
 UNFINISHED = ("/", ":", ",")
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(Struct, frozen=True):
     """What there is to choose from."""
 
     nodes: Sequence[NodeView] = ()
@@ -30,8 +30,7 @@ class Scene:
     files: Callable[[str], Iterable[str]] = lambda beginning: ()
 
 
-@dataclass(frozen=True, slots=True)
-class At:
+class At(Struct, frozen=True):
     """The word at the cursor: its value, and the command it belongs to."""
 
     value: str

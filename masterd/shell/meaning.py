@@ -1,7 +1,8 @@
 """What a line means: nothing, a command, a line for the nodes, or a mistake.  Pure."""
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from masterd import commands
 from masterd.shell import older
@@ -11,28 +12,24 @@ from masterd.shell.words import SPACE, split
 _FIRST = re.compile(f"[{SPACE}]")
 
 
-@dataclass(frozen=True, slots=True)
-class Nothing:
+class Nothing(Struct, frozen=True):
     """An empty line or a comment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(Struct, frozen=True):
     """One of our commands and its arguments."""
 
     words: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(Struct, frozen=True):
     """For /bin/sh -c on the chosen nodes; ``first`` is its first word."""
 
     line: str
     first: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
+class Mistake(Struct, frozen=True):
     """Nothing is run."""
 
     text: str

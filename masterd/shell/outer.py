@@ -1,7 +1,8 @@
 """What Tab offers after ``godwit`` in another shell.  Pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from masterd.shell.completion import Scene, complete
 from masterd.shell.words import QUOTES, Word, split
@@ -13,8 +14,7 @@ ALSO = ("shell ",)
 WITHIN_A_SHELL = ("use ", "exit ", "detach ")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A line as far as the cursor, taken apart: which master it is for, and the command."""
 
     line: str

@@ -4,7 +4,7 @@ A ``copy`` is what a task is on one node while it moves: the runner of a python 
 processes.  Whoever freezes, loads and thaws copies of a kind says these events.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from clientd.keeper.orders import Cut, Freeze, Landed, Reserve, Verdict, Word
 from clientd.keeper.records import Moved
@@ -13,15 +13,13 @@ from godwit.task.record import Task
 # ---- events --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Ordered:
+class Ordered(Struct, frozen=True):
     """The agent passes on what the master, or the stream of bytes, says."""
 
     order: Reserve | Freeze | Landed | Cut | Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Warm:
+class Warm(Struct, frozen=True):
     """An empty copy waits for its state; its log is there, and its image's file."""
 
     move: str
@@ -30,15 +28,13 @@ class Warm:
     image: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Grows:
+class Grows(Struct, frozen=True):
     """A good deal of the image is written, and more is to come."""
 
     move: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoodStill:
+class StoodStill(Struct, frozen=True):
     """The copy is frozen and its image written, though not yet on the disk."""
 
     move: str
@@ -52,16 +48,14 @@ class StoodStill:
     files: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(Struct, frozen=True):
     """The image is on the disk."""
 
     move: str
     phases: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Apart:
+class Apart(Struct, frozen=True):
     """All that is to be kept of the copy is apart from it, which may go on; see Keep."""
 
     move: str
@@ -69,8 +63,7 @@ class Apart:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Struct, frozen=True):
     """A copy has the frozen state, and stands still."""
 
     move: str
@@ -79,8 +72,7 @@ class Loaded:
     phases: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class WentOn:
+class WentOn(Struct, frozen=True):
     """The copy runs.  ``at`` and ``wall`` are of the end of its first step."""
 
     move: str
@@ -89,30 +81,26 @@ class WentOn:
     phases: dict[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Drained:
+class Drained(Struct, frozen=True):
     """All memory of the copy is here, or it has ended: the source is not needed any more."""
 
     move: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drying:
+class Drying(Struct, frozen=True):
     """What is still missing of the copy's memory will never come: it cannot go on."""
 
     move: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unthawed:
+class Unthawed(Struct, frozen=True):
     """The copy is alive and could not be told to run: it stands still, as far as is known."""
 
     move: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """The copy could not be frozen, born or loaded.  One that was to be frozen runs on."""
 
     move: str
@@ -120,15 +108,13 @@ class Failed:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(Struct, frozen=True):
     """The copy's process has ended."""
 
     move: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unwritten:
+class Unwritten(Struct, frozen=True):
     """This durable record could not be written, and is not in force."""
 
     record: Moved
@@ -136,13 +122,11 @@ class Unwritten:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class AgentLost:
+class AgentLost(Struct, frozen=True):
     """The agent has died, and every stream of bytes with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(Struct, frozen=True):
     """This keeper is new, and a copy of this move is, or is not, alive."""
 
     move: str
@@ -158,8 +142,7 @@ Event = (
 # ---- actions -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """Put this on record.  ``durable``: what follows is done only once it is on the disk, and
     never if that fails; then Unwritten says so."""
 
@@ -167,13 +150,11 @@ class Note:
     durable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     word: Word
 
 
-@dataclass(frozen=True, slots=True)
-class Birth:
+class Birth(Struct, frozen=True):
     """Make an empty copy; answered by Warm or Failed.
 
     ``fresh``: its log and its image's file are made, and must not be there yet; else they are.
@@ -185,8 +166,7 @@ class Birth:
     source: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class FreezeCopy:
+class FreezeCopy(Struct, frozen=True):
     """Answered by StoodStill, perhaps with Grows before it, and Synced, or by Failed; if it is
     ``kept``, perhaps by Apart."""
 
@@ -199,8 +179,7 @@ class FreezeCopy:
     kept: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LoadCopy:
+class LoadCopy(Struct, frozen=True):
     """Give the image to the empty copy; answered by Loaded or Failed."""
 
     move: str
@@ -209,16 +188,14 @@ class LoadCopy:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Thaw:
+class Thaw(Struct, frozen=True):
     """Let the copy run; answered by WentOn.  Harmless for one that runs."""
 
     move: str
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class WatchDrain:
+class WatchDrain(Struct, frozen=True):
     """A copy that runs, or is about to, still needs the source; answered by Drained or Drying.
 
     For a keeper that did not load it; the one that did says either by itself.
@@ -228,16 +205,14 @@ class WatchDrain:
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class KillCopy:
+class KillCopy(Struct, frozen=True):
     """End the copy, whatever it is doing; answered by Gone, also when there is none."""
 
     move: str
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropFiles:
+class DropFiles(Struct, frozen=True):
     """The image is not needed any more, nor, with ``log``, the task's log here."""
 
     move: str
@@ -245,15 +220,13 @@ class DropFiles:
     log: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetTask:
+class ForgetTask(Struct, frozen=True):
     """End the task, drop its record and its log."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(Struct, frozen=True):
     """The task goes on; what was written of it becomes a snapshot, and its files go."""
 
     move: str
@@ -263,8 +236,7 @@ class Keep:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Unkept:
+class Unkept(Struct, frozen=True):
     """Nothing comes of this checkpoint; the task runs on, or has ended."""
 
     move: str

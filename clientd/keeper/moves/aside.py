@@ -8,8 +8,8 @@ no time and no room.
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from clientd.keeper.errands import Errands, Outcome
@@ -38,8 +38,7 @@ Error = OSError | TaskError
 Then = Callable[[Error | None], None]
 
 
-@dataclass(slots=True)
-class _Case:
+class _Case(Struct):
     """One checkpoint."""
 
     #: Of the images.

@@ -6,9 +6,9 @@ verdict waits for a copy to be loaded.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import Enum
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from clientd.keeper import orders
@@ -27,8 +27,7 @@ class Ready(Enum):
     LOADED = "loaded"
 
 
-@dataclass(slots=True)
-class Copy:
+class Copy(Struct):
     """A copy that has not run yet, in this keeper's life."""
 
     ready: Ready = Ready.ABSENT

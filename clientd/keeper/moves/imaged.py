@@ -13,8 +13,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from functools import partial
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from clientd.keeper import below, criu, processes, stats, traits, whose
 from clientd.keeper.births import Births
@@ -57,8 +59,7 @@ def at_once(task: str, folder: str, then: Then) -> None:
     then(None)
 
 
-@dataclass(slots=True)
-class _Dump:
+class _Dump(Struct):
     """A task that is being frozen."""
 
     move: str
@@ -79,8 +80,7 @@ class _Dump:
     phases: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Guest:
+class _Guest(Struct):
     """A copy that has not run here."""
 
     move: str

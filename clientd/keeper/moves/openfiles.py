@@ -8,8 +8,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from clientd import openat2 as resolve
@@ -20,16 +20,14 @@ from godwit.errors import TaskError
 from godwit.ship.words import CARRIED
 
 
-@dataclass(slots=True)
-class Source:
+class Source(Struct):
     """A file below the working directory; the descriptor is the taker's to close."""
 
     held: Held
     fd: int
 
 
-@dataclass(slots=True)
-class Opened:
+class Opened(Struct):
     """What a task has open of its own."""
 
     #: By their names relative to the working directory.

@@ -14,9 +14,9 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 from godwit.errors import TaskError
 from godwit.task.verdict import Ids
@@ -88,8 +88,7 @@ class Notes(msgspec.Struct, frozen=True):
                 raise damaged(str(err)) from err
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """The first part: a memory image, or nothing."""
 
     name: str = ""
@@ -147,8 +146,7 @@ def is_one(fd: int) -> bool:
     return len(data) == TRAILER.size and data.startswith(MAGIC)
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A file in the archive: where its bytes are in the parcel, and how many."""
 
     name: bytes
@@ -156,8 +154,7 @@ class Member:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(Struct, frozen=True):
     """One that was checked."""
 
     head: Head

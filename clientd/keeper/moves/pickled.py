@@ -3,7 +3,8 @@
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from clientd.keeper import processes
 from clientd.keeper.births import Births
@@ -26,8 +27,7 @@ from godwit.task import control
 FIRST_STEP_S = 0.02
 
 
-@dataclass(slots=True)
-class Guest:
+class Guest(Struct):
     """A runner that was born for a move, and is no task of this node's yet."""
 
     move: str

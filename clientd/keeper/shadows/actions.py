@@ -1,6 +1,6 @@
 """What the shadows' core hears and what it wants done; clientd/keeper/shadows/shell.py does it."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from clientd.keeper.orders import Word
 from clientd.keeper.records import Shadow
@@ -10,22 +10,19 @@ from godwit.wire.messages import Guest
 # ---- events --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True):
     """The master says where a task of this home is, or how it ended."""
 
     guest: Guest
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """The master has told of all: there are no others."""
 
     tasks: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """The process is there, in the place of an earlier one."""
 
     task: str
@@ -33,21 +30,18 @@ class Made:
     start_ticks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unmade:
+class Unmade(Struct, frozen=True):
     task: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(Struct, frozen=True):
     """It is time to make the process, again."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class Signalled:
+class Signalled(Struct, frozen=True):
     """A signal came to the process; ``count`` is its own number for it, 0: it did not see it."""
 
     task: str
@@ -57,8 +51,7 @@ class Signalled:
     at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Died:
+class Died(Struct, frozen=True):
     """The process has ended; ``status`` is as wait(2) has it, None when nobody tells."""
 
     task: str
@@ -67,31 +60,27 @@ class Died:
     at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Took:
+class Took(Struct, frozen=True):
     """The master has this signal of the task, and all before it."""
 
     task: str
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Arrives:
+class Arrives(Struct, frozen=True):
     """The task is about to run here."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(Struct, frozen=True):
     """This keeper is new, and the process is, or is not, there."""
 
     task: str
     alive: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Leaves:
+class Leaves(Struct, frozen=True):
     """This node stops for good: nothing stays."""
 
 
@@ -103,71 +92,61 @@ Event = (
 # ---- actions -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Struct, frozen=True):
     """Put this on record.  ``durable``: what follows is done only once it is on the disk."""
 
     shadow: Shadow
     durable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     word: Word
 
 
-@dataclass(frozen=True, slots=True)
-class Make:
+class Make(Struct, frozen=True):
     """Answered by Made or Unmade."""
 
     shadow: Shadow
 
 
-@dataclass(frozen=True, slots=True)
-class MakeLater:
+class MakeLater(Struct, frozen=True):
     """Answered by Due."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entitle:
+class Entitle(Struct, frozen=True):
     """The process is to show where the guest is now."""
 
     shadow: Shadow
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     """The process is to end with this status; answered by Died."""
 
     shadow: Shadow
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Struct, frozen=True):
     """It is gone when this is done, if its kernel can do it; Died comes, too."""
 
     shadow: Shadow
 
 
-@dataclass(frozen=True, slots=True)
-class KeepLog:
+class KeepLog(Struct, frozen=True):
     """There is to be a log here, which the agent writes on."""
 
     task: str
 
 
-@dataclass(frozen=True, slots=True)
-class LeaveLog:
+class LeaveLog(Struct, frozen=True):
     """The agent writes no more to it; ``drop``: nor is it needed."""
 
     task: str
     drop: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Say:
+class Say(Struct, frozen=True):
     level: Level
     text: str
     task: str

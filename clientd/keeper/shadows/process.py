@@ -10,8 +10,9 @@ import signal
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
+
+from msgspec import Struct
 
 from clientd.keeper import forked, processes
 from clientd.keeper.shadows import program
@@ -32,8 +33,7 @@ SPLICE_F_NONBLOCK = 2
 _INFO = struct.Struct("iiiiiIQ96x")  # siginfo_t
 
 
-@dataclass(frozen=True, slots=True)
-class Caught:
+class Caught(Struct, frozen=True):
     """What the process wrote of one signal."""
 
     count: int
