@@ -98,8 +98,8 @@ class Shipping:
         self._loop = asyncio.get_running_loop()
         self._works: dict[str, _Work] = {}
         self._calls = threading.Semaphore(CALLS)
-        #: Moves of which a pager may be here.
-        self._lazy: set[str] = set()
+        #: Moves of which a pager may be here, with the image that it listens beside.
+        self._lazy: dict[str, str] = {}
 
     # ---- in the event loop -----------------------------------------------------------------
 
@@ -107,7 +107,7 @@ class Shipping:
         """Calls the destination and streams the log."""
         if work := self._begin(start.move):
             if start.lazy:
-                self._lazy.add(start.move)
+                self._lazy[start.move] = self._image(start.move)
             work.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._run(work, partial(self._send, work, start))
 
@@ -150,7 +150,7 @@ class Shipping:
         try:
             port = self._callers.expect(show, awaited.leaves, host, called)
             if awaited.lazy:
-                self._lazy.add(work.move)
+                self._lazy[work.move] = awaited.image
                 self._callers.expect(pages, awaited.leaves, host, paged)
         except OSError as err:
             self._fail(work, "listen", f"cannot listen for the task: {err.strerror}")
@@ -168,9 +168,8 @@ class Shipping:
     def drop(self, move: str) -> None:
         """Nobody wants this ship any more; it says nothing more."""
         work = self._works.pop(move, None)
-        if move in self._lazy:
-            self._lazy.discard(move)
-            hang_up(self._image(move))
+        if image := self._lazy.pop(move, ""):
+            hang_up(image)
         if work is None:
             return
         work.dropped.set()
@@ -309,6 +308,7 @@ class Shipping:
                 paging.begin_here(link, self._image(work.move))
             except OSError as err:
                 raise TransferError("pages", f"{start.address}: {reason_of(err)}") from err
+        self._later(partial(self._paged, work.move, self._image(work.move)))
 
     def _page(self, work: _Work, awaited: do.AwaitShip, link: socket.socket) -> None:
         """In a thread: the source's pager has called."""
@@ -320,6 +320,13 @@ class Shipping:
             except OSError as err:
                 failed = partial(self._fail, work, "pages", f"no pager: {err.strerror or err}")
                 self._later(failed)
+                return
+        self._later(partial(self._paged, work.move, awaited.image))
+
+    def _paged(self, move: str, image: str) -> None:
+        """A pager is here.  The move may have been dropped while it began."""
+        if move not in self._lazy:
+            hang_up(image)
 
     def _image(self, move: str) -> str:
         return os.path.join(self._images, move)

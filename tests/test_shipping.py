@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ import pytest
 
 from clientd import actions as do
 from clientd import events as on
-from clientd import shipping
+from clientd import paging, shipping
 from clientd.callers import Callers
 from clientd.shipping import Shipping
+from godwit.ship import pagesocket
 from godwit.wire.link import dial_bulk
 from godwit.wire.preface import BULK, Show
 from godwit.wire.trust import Peer, Trust
@@ -54,13 +56,16 @@ class Node:
                 self._news.clear()
                 await self._news.wait()
 
-    async def awaits(self, source: "Node", move: str = "m", ticket: str = TICKET) -> str:
+    async def awaits(
+        self, source: "Node", move: str = "m", ticket: str = TICKET, lazy: bool = False
+    ) -> str:
         """Makes the files of a move and waits for its ship; the address to call."""
         log, image = self.files(move)
         log.touch()
         image.touch()
         self.shipping.receive(
-            do.AwaitShip(move, ticket, (source.leaf,), str(log), str(image)), "127.0.0.1"
+            do.AwaitShip(move, ticket, (source.leaf,), str(log), str(image), lazy=lazy),
+            "127.0.0.1",
         )
         return f"127.0.0.1:{(await self.next(on.ShipAwaited, move)).port}"
 
@@ -71,9 +76,11 @@ class Node:
         for path, data in zip(self.files(move), (log, image), strict=True):
             path.write_bytes(data)
 
-    def sends(self, to: "Node", address: str, move: str = "m", ticket: str = TICKET) -> None:
-        start = do.StartShip(move, address, ticket, (to.leaf,), str(self.files(move)[0]))
-        self.shipping.send(start)
+    def sends(
+        self, to: "Node", address: str, move: str = "m", ticket: str = TICKET, lazy: bool = False
+    ) -> None:
+        log = str(self.files(move)[0])
+        self.shipping.send(do.StartShip(move, address, ticket, (to.leaf,), log, lazy=lazy))
 
     def images(self, move: str = "m") -> None:
         """The task stands still."""
@@ -392,5 +399,39 @@ def test_where_no_log_is_wanted_not_a_byte_of_one_is_taken(tmp_path: Path) -> No
         pair.source.sends(pair.destination, address)
         assert "the task's log" in (await pair.destination.next(on.ShipFailed)).text
         await pair.source.next(on.ShipFailed)
+
+    run(scene, tmp_path)
+
+
+def test_a_pager_that_begins_after_its_move_was_dropped_is_hung_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, dropped = threading.Semaphore(0), threading.Event()
+    doors: list[socket.socket] = []
+
+    def late(_: socket.socket, image: str) -> None:
+        begin.release()
+        assert dropped.wait(20)
+        doors.append(pagesocket.listening(image))
+
+    monkeypatch.setattr(paging, "begin_here", late)
+    monkeypatch.setattr(paging, "begin_there", late)
+
+    async def scene(pair: Pair) -> None:
+        pair.source.write(b"a log\n", b"")
+        address = await pair.destination.awaits(pair.source, lazy=True)
+        pair.source.sends(pair.destination, address, lazy=True)
+        for _ in range(2):  # one at each node
+            assert await asyncio.to_thread(begin.acquire, timeout=20)
+        for node in (pair.source, pair.destination):
+            node.shipping.drop("m")
+        dropped.set()
+        async with asyncio.timeout(20):
+            while len(doors) < 2:
+                await asyncio.sleep(0.01)
+        for door in doors:
+            with door:
+                door.settimeout(20)
+                (await asyncio.to_thread(door.accept))[0].close()
 
     run(scene, tmp_path)
