@@ -228,13 +228,13 @@ class Mover:
         return shadow is not None and shadow.log
 
     def _drop_files(self, move: str, task: str, log: bool) -> None:
+        for way in self._ways.values():
+            way.drop(move)  # before the image: a pager is found beside it
         last = self._images.drop(move)
         if last >= 0:
             # Whose end is the file's.
             self._errands.run(("/bin/true",), lambda _: None, LIMIT_S, {3: last})
             os.close(last)
-        for way in self._ways.values():
-            way.drop(move)
         if task in self._kept or self._stays_at_home(task):
             self._kept.discard(task)
         elif log and task not in self._register.tasks:
