@@ -9,6 +9,7 @@ It ends when either side hangs up, or the other node has been silent for SILENCE
 """
 
 import contextlib
+import gc
 import os
 import selectors
 import signal
@@ -84,7 +85,12 @@ def _fork(link: socket.socket, door: socket.socket, image: str) -> None:
 
 
 def _alone(link: socket.socket, door: socket.socket) -> None:
-    """Nothing of the agent's is left but these two."""
+    """Nothing of the agent's is left but these two.
+
+    What of its objects is garbage, and not collected yet, may close descriptors by numbers that
+    are ours by then: so it never is.
+    """
+    gc.freeze()
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
