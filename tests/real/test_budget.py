@@ -15,11 +15,14 @@ import pytest
 from clientd.keeper import probing
 from godwit.ship import pagesocket
 from tests.real import pipes
-from tests.real.cluster import descendants, eventually, is_stopped
+from tests.real.cluster import descendants, described, eventually, is_stopped
 from tests.real.hosts import HostCluster, Hosts, hosts_here
 from tests.real.moving import MovingProcesses
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("hosts_here")]
+#: So long that what does not come about is told by the test, with what its processes do.
+pytestmark = [
+    pytest.mark.root, pytest.mark.usefixtures("hosts_here"), pytest.mark.timeout(400),
+]
 __all__ = ["hosts_here"]
 
 #: Fills so many MiB with what repeats itself after so many bytes, but for a number in each MiB,
@@ -65,15 +68,15 @@ exec {criu} "$@"
 """
 #: MiB of a task: so many that freezing it till all of it is there takes longer than BUDGET.
 MIB, BUDGET = "320", "900ms"
-#: The source's pager stops by itself when some of it is there.
-HALFWAY = "pages.pass@16:stop"
+#: The source's pager stops by itself when 64 MiB of it are there.
+PARTLY = "pages.pass@4:stop"
 
 
 class Pair(MovingProcesses, HostCluster):
     """Two nodes on hosts of their own."""
 
     def start_node(self, name: str, *options: str) -> None:
-        self.failpoint = HALFWAY if name == "node1" else ""
+        self.failpoint = PARTLY if name == "node1" else ""
         super().start_node(name, *options)
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -98,6 +101,7 @@ class Pair(MovingProcesses, HostCluster):
         self, *options: str, program: tuple[str, ...] = ()
     ) -> tuple[str, "subprocess.Popen[str]"]:
         """A task that runs on node2 and needs node1; and the move that waits for its memory."""
+        assert not self.page_carriers(), f"an earlier move's\n{self.pages_told()}"
         # What is kept of it is compressed, which is quick when there is little in it.
         task = self.heap(*program, period=4096 if "--safe" in options else 1 << 20)
         under_way = self.begin(
@@ -108,8 +112,13 @@ class Pair(MovingProcesses, HostCluster):
             assert under_way.poll() is None, under_way.communicate()
             return [each["state"] for each in self.moves(task)] == ["draining"]
 
-        eventually(drains, f"{task} drains", 60)
-        eventually(lambda: all(map(is_stopped, self.pagers())), "its pager stops", 60)
+        def stands() -> bool:
+            pagers = self.pagers()  # none: it cannot be seen yet, or has ended already
+            return bool(pagers) and all(map(is_stopped, pagers))
+
+        with self.explaining():
+            eventually(drains, f"{task} drains", 60)
+            eventually(stands, "its pager stops", 60)
         return task, under_way
 
     def go_on(self) -> None:
@@ -121,9 +130,29 @@ class Pair(MovingProcesses, HostCluster):
         """Of the source."""
         return self.below("node1", pagesocket.NAME)
 
+    def page_carriers(self) -> list[tuple[str, int]]:
+        """Who takes pages from one node to the other, on either: node and pid."""
+        names = (("node1", "dump"), *((node, pagesocket.NAME) for node in ("node1", "node2")),
+                 ("node2", "lazy-pages"))
+        return [(node, pid) for node, name in names for pid in self.below(node, name)]
+
+    def pages_told(self) -> str:
+        """What each of those does, for the message of a failure."""
+        return "\n".join(f"{node}: {doing(pid)}" for node, pid in self.page_carriers())
+
+    @contextlib.contextmanager
+    def explaining(self) -> Iterator[None]:
+        """What does not come about is told with what the carriers of pages do."""
+        try:
+            yield
+        except (TimeoutError, subprocess.TimeoutExpired) as err:
+            told = self.pages_told() or "nobody takes pages from one to the other"
+            raise TimeoutError(f"{err}\n{told}\n{self.told()}") from None
+
     def over(self, under_way: "subprocess.Popen[str]", status: int) -> dict[str, Any]:
         """Its flight report."""
-        told, said = under_way.communicate(timeout=60)
+        with self.explaining():
+            told, said = under_way.communicate(timeout=120)
         assert under_way.returncode == status, (told, said)
         return dict(json.loads(told)["move"])
 
@@ -147,6 +176,17 @@ class Pair(MovingProcesses, HostCluster):
                 if comm == name or (comm != "sh" and name.encode() in words):
                     found.append(pid)
         return found
+
+
+def doing(pid: int) -> str:
+    """A process: its name and state, where it is in the kernel, and the bytes that it has read and
+    written."""
+    told = [described(pid)]
+    for name in ("comm", "wchan", "syscall", "stack", "io"):
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{pid}/{name}").read_text()
+            told.append(f"{name}: {' / '.join(text.splitlines())}")
+    return "\n    ".join(told)
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +217,8 @@ def pair(cluster: Pair) -> Iterator[Pair]:
     cluster.hosts.heal()
     cluster.go_on()
     cluster.flag.unlink(missing_ok=True)
+    with cluster.explaining():
+        eventually(lambda: not cluster.page_carriers(), "the end of who takes pages")
 
 
 def test_what_no_way_keeps_to_is_refused_and_the_task_never_stands_still(pair: Pair) -> None:
@@ -203,7 +245,7 @@ def test_its_memory_follows_it_and_nobody_else_is_needed_till_all_of_it_is_there
     report = pair.over(under_way, 0)
     assert (report["result"], report["way"]) == ("done", "post-copy")
     assert report["predicted_ms"] > 0
-    assert not pair.below("node1", "dump") and not pair.below("node2", "lazy-pages")
+    eventually(lambda: not pair.page_carriers(), "the end of who takes pages")
     pair.is_whole(task, "node2")
 
 
