@@ -41,7 +41,7 @@ CALLERS = 6
 #: Share of the time in which daemons are killed; hostile peers have the rest.
 KILLING = 0.6
 #: Seconds that kills and frames have at least to become enough, on a machine that is busy.
-LEAST_S = 60.0
+LEAST_S = 90.0
 
 
 @dataclass(frozen=True, slots=True)

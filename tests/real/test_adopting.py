@@ -40,6 +40,11 @@ def is_kthreadd(pid: int) -> bool:
         return False
 
 
+def state_of(pid: int) -> str:
+    process = processes.look(pid)
+    return process.state if process else ""
+
+
 def adopt(keeping: Keeping, pid: int, **more: object) -> str:
     return keeping.start(str(pid), kind="adopted", **more)
 
@@ -47,7 +52,7 @@ def adopt(keeping: Keeping, pid: int, **more: object) -> str:
 def test_it_is_a_task_that_runs_on_as_it_was(keeping: Keeping, tmp_path: Path) -> None:
     output = tmp_path / "output"
     with output.open("wb") as file, by_hand(
-        "sh", "-c", "echo one; trap 'echo two; exit 7' HUP; while :; do sleep 0.02; done",
+        "sh", "-c", "trap 'echo two; exit 7' HUP; echo one; while :; do sleep 0.02; done",
         stdout=file, start_new_session=True,
     ) as process:
         eventually(lambda: b"one" in output.read_bytes(), "it writes")
@@ -72,9 +77,8 @@ def test_of_several_in_one_group_the_one_that_is_meant_gets_the_signal(keeping: 
         known = keeping.agent.tasks[task]
         assert "its output goes to no file" in known.reason and not known.log
         assert keeping.ask(orders.Pause, task).code == ""
-        stopped = lambda: getattr(processes.look(one.pid), "state", "") == "T"  # noqa: E731
-        eventually(stopped, "it is stopped")
-        assert getattr(processes.look(other.pid), "state", "") == "S"
+        eventually(lambda: state_of(one.pid) == "T", "it is stopped")
+        eventually(lambda: state_of(other.pid) == "S", "the other sleeps")  # not before it began to
         assert keeping.ask(orders.Pause, task, resume=True).code == ""
         assert keeping.signal(task, signal.SIGKILL, whole=True).code == ""
         assert one.wait() == -signal.SIGKILL

@@ -12,9 +12,12 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.real.cluster import DEADLINE_S, PYTHON, Cluster, eventually, policy
+from tests.real.cluster import DEADLINE_S, PYTHON, Cluster, eventually, is_stopped, policy
+from tests.real.moving import Moving
 
 BIG = 96 * 1024 * 1024
+#: Who sends a copy stops by itself after some of its blocks, of 1 MiB each.
+PARTLY = "copy.send@8:stop"
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +171,7 @@ def test_a_terminal_shows_a_bar_and_a_pipe_does_not(
     try:
         child.expect(r"\d+%\|.*[kMG]?B/s")
         child.expect(pexpect.EOF)
+        child.wait()
     finally:
         child.close()
     assert child.exitstatus == 0
@@ -177,18 +181,20 @@ def test_a_terminal_shows_a_bar_and_a_pipe_does_not(
 
 @contextlib.contextmanager
 def on_its_way(
-    cluster: Cluster, source: str, target: str, folder: Path, held: int = 0
+    cluster: Cluster, source: str, target: str, folder: Path, sender: int = 0
 ) -> Iterator["subprocess.Popen[str]"]:
-    """A copy of which some megabytes have come; ``held``, or the command itself, is stopped."""
+    """A copy of which some megabytes have come; ``sender``, which was started to fail PARTLY, or
+    the command itself, is stopped."""
+    failing = {} if sender else {"GODWIT_FAILPOINT": PARTLY}
     copy = subprocess.Popen(
         [*PYTHON, "masterd.cli", "--state", cluster.state, "copy", source, target],
-        env=cluster.environment(), stderr=subprocess.PIPE, text=True,
+        env=cluster.environment(**failing), stderr=subprocess.PIPE, text=True,
     )
     assert copy.stderr
-    stopped = held or copy.pid
+    stopped = sender or copy.pid
     try:
+        eventually(lambda: is_stopped(stopped), "its sender stops")
         eventually(lambda: any(p.stat().st_size > 1_000_000 for p in partials(folder)), "bytes")
-        os.kill(stopped, signal.SIGSTOP)
         yield copy
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -217,10 +223,11 @@ def test_a_copy_between_nodes_goes_on_after_the_receiver_was_killed(
     tmp_path: Path, big: Path
 ) -> None:
     options = ["--config", policy(tmp_path, f'[files]\nroots = ["{big.parent}"]\n')]
-    with Cluster(tmp_path, options=options) as two:
+    with Moving(tmp_path, nodes=["node2"], options=options) as two:
+        two.start_failing("node1", PARTLY)
         folder = tmp_path / "node2" / "files"
         sender = two.agent("node1")
-        with on_its_way(two, f"node1:{big}", "node2:big", folder, held=sender) as copy:
+        with on_its_way(two, f"node1:{big}", "node2:big", folder, sender) as copy:
             assert not (folder / "big").exists()
             os.kill(two.agent("node2"), signal.SIGKILL)
             os.kill(sender, signal.SIGCONT)
@@ -260,11 +267,11 @@ def unlocked(path: Path) -> bool:
 def test_heartbeats_and_commands_are_not_behind_a_copy(
     three: Cluster, tmp_path: Path, big: Path
 ) -> None:
-    # The receiver is stopped in the middle: its connection is full, and nobody else waits.
+    # The sender is stopped in the middle, and nobody else waits.
     with on_its_way(three, str(big), f"node1:{tmp_path}/big", tmp_path) as copy:
         for _ in range(5):
             assert three.godwit("on", "node1", "true").returncode == 0
-        assert three.states()["node1"] == "up"
+        eventually(lambda: three.states()["node1"] == "up", "its beats are heard")
         copy.send_signal(signal.SIGCONT)
         assert copy.stderr
         copy.stderr.read()

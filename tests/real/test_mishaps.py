@@ -15,7 +15,8 @@ BUGGY = (sys.executable, "-P", buggy.__file__)
 
 def tracebacks(cluster: Cluster) -> list[str]:
     """What the master's log has of bugs."""
-    lines = Path(cluster.logs, "masterd.log").read_text().splitlines()
+    text = Path(cluster.logs, "masterd.log").read_text()
+    lines = text[:text.rfind("\n") + 1].splitlines()  # the last may be on its way
     return [entry["traceback"] for entry in map(json.loads, lines) if "traceback" in entry]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from clientd.keeper.moves.table import Part
 from tests.real.cluster import eventually
-from tests.real.moving import PAUSE, Moving
+from tests.real.moving import Moving
 
 PHASES = {"reserve", "freeze", "snapshot", "wire", "commit", "restore", "first_output"}
 
@@ -37,11 +37,33 @@ def test_a_task_moves_there_and_back_with_its_log(pair: Moving) -> None:
     assert not pair.log_of("node2", task).exists()
 
 
+#: Counts until it may end.
+ENDING = """
+import os
+from godwit import Migratable
+
+class Ending(Migratable):
+    def __init__(self, may_end):
+        self.n, self.may_end = 0, may_end
+
+    def step(self):
+        print(self.n)
+        self.n += 1
+        self.sleep(0.002)
+        return not os.path.exists(self.may_end)
+"""
+
+
 def test_its_end_after_a_move_is_the_kernels(pair: Moving) -> None:
-    task = pair.run("node1", "CountProcess", "6000", PAUSE)
+    program, may_end = pair.top / "ending.py", pair.top / "may-end"
+    program.write_text(ENDING)
+    task = pair.run("node1", f"{program}:Ending", str(may_end))
     pair.move(task, "node2")
+    pair.goes_on("node2", task)
+    may_end.touch()
     assert pair.godwit("wait", "--timeout", "60", task).returncode == 0
-    assert pair.numbers("node2", task) == list(range(6001))
+    counted = pair.numbers("node2", task)
+    assert counted == list(range(len(counted)))
     (used,) = pair.json("getrusage", "--json", task)["tasks"]
     assert used["utime_s"] + used["stime_s"] > 0
 

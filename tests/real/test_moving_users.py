@@ -167,6 +167,8 @@ def test_its_user_signals_it_by_the_shadow_that_it_leaves_at_home(pair: MovingPr
 
     eventually(lambda: len(shadows()) == 1, "its shadow")
     (shadow,) = shadows()
+    # It first sleeps once it has blocked all signals.
+    eventually(lambda: getattr(processes.look(shadow), "state", "") == "S", "it waits for signals")
     assert whose.status(shadow)["Uid"] == [str(USER.pw_uid)] * 4
     assert as_user("kill", "-TERM", str(shadow)).returncode == 0
     assert pair.godwit("wait", "--timeout", "60", task).returncode == 7
@@ -217,12 +219,17 @@ def test_a_child_that_has_ended_and_was_not_waited_for_moves_as_that(
     pair: MovingProcesses
 ) -> None:
     task = counter(pair, "perl", "-e", "fork or exit 3; " + PROGRAMS["perl"][-1])
+    # It may count before its child has come so far.
+    eventually(lambda: states_below(program(pair, task)) == ["Z"], "its child has ended")
     pair.move(task, "node2")
     pair.goes_on("node2", task)
-    root = int(str(pair.shown(task)["pid"]))
-    states = [processes.look(pid) for pid in tree(root) if pid != root]
-    assert [found.state for found in states if found] == ["Z"]
+    assert states_below(program(pair, task)) == ["Z"]
     assert pair.godwit("sKill", task).returncode == 0
+
+
+def states_below(root: int) -> list[str]:
+    below = [processes.look(pid) for pid in tree(root) if pid != root]
+    return [found.state for found in below if found]
 
 
 def tampered(snapshot: Path, member: bytes, was: bytes, now: bytes) -> None:

@@ -75,6 +75,7 @@ def test_a_runner_is_our_child_and_looks_like_its_task(running: Running) -> None
 
 def test_a_runner_has_no_descriptors_but_its_own(running: Running) -> None:
     runner = running.begin("CountProcess", "100000", "0.01")
+    runner.lines(1)  # all that there was to open is open
     folder = Path(f"/proc/{runner.pid}/fd")
     open_on = {int(one.name): os.readlink(one) for one in folder.iterdir()}
     assert open_on[0] == "/dev/null"
@@ -534,7 +535,15 @@ def test_a_file_that_is_not_the_same_there_is_named_before_it_runs(
     running: Running, image: int
 ) -> None:
     (running.top / "in").write_text("".join(f"{n}\n" for n in range(100_000)))
-    runner = running.begin("CopyProcess", "me", "in", "out")
+    source = (
+        "from godwit.programs.copying import CopyProcess\n"
+        "class T(CopyProcess):\n"
+        "    def step(self):\n"
+        "        if self.number < 99_999: return super().step()\n"
+        "        self.sleep(0.01); return True\n"  # it never ends
+    )
+    digest = hashlib.sha256(source.encode()).hexdigest()
+    runner = running.begin("t.py:T", "me", "in", "out", source=source)
     # Of a file that nothing was read of, nothing could be compared.
     out = running.top / "out"
     eventually(lambda: out.exists() and out.stat().st_size > 0, "it has read something")
@@ -545,7 +554,9 @@ def test_a_file_that_is_not_the_same_there_is_named_before_it_runs(
 
     def failing() -> str:
         other = running.born(cwd=os.fsencode(elsewhere))
-        other.hears(control.Load("m1", "CopyProcess", "", written.size), image)
+        with Source(source) as fds:
+            other.hears(control.Prepare("t.py:T", digest), *fds).word(control.Prepared)
+        other.hears(control.Load("m1", "t.py:T", digest, written.size), image)
         text = other.word(control.Failed).text
         assert other.ended() == 1
         return text

@@ -11,7 +11,7 @@ from tests.real.soaking.figures import RULES, Figures
 from tests.real.soaking.writers import Reader, expected
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(450)
 def test_a_short_soak_finds_nothing_bad(tmp_path: Path) -> None:
     plan = Plan(seconds=12, nodes=3, kills=4, frames=1000, seed=1, every=16)
     figures = soak(tmp_path, plan)
