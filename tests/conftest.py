@@ -21,7 +21,7 @@ from tests import scheduling
 PR_SET_CHILD_SUBREAPER = 36
 
 #: Seconds that a process has to be gone that was told to end, or whose parent has just gone.
-GRACE_S = 1.0
+GRACE_S = 10.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -34,6 +34,13 @@ def test_an_init_kills_and_reaps_orphans_of_a_killed_daemon(tmp_path: Path) -> N
     assert not Path(f"/proc/{below[0]}").exists()
 
 
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not end by itself is not waited for."""
+    monkeypatch.setattr(conftest, "GRACE_S", 0.01)
+
+
+@pytest.mark.usefixtures("soon")
 def test_a_process_left_running_is_named_and_killed() -> None:
     before = conftest.children()
     left = subprocess.Popen(["sleep", "300"], start_new_session=True)
@@ -41,9 +48,15 @@ def test_a_process_left_running_is_named_and_killed() -> None:
     left.returncode = -9  # reaped above; keeps Popen from warning of it
 
 
+@pytest.mark.usefixtures("soon")
 def test_an_orphan_of_an_orphan_is_found() -> None:
     before = conftest.children()
     subprocess.run(["/bin/sh", "-c", "(setsid sleep 300 &) & wait"], check=True)
+    # It comes to us before it has become the sleep.
+    eventually(
+        lambda: [conftest.describe(pid)[0] for pid in conftest.children() - before]
+        == ["sleep 300"], "the orphan",
+    )
     named = conftest.strays(before)
     assert len(named) == 1 and named[0].endswith("(sleep 300)"), named
 
