@@ -9,7 +9,6 @@ import contextlib
 import gc
 import json
 import os
-import platform
 import random
 import secrets
 import signal
@@ -189,10 +188,10 @@ class Shell:
         kept: dict[str, str] = {}
         with contextlib.suppress(OSError, ValueError), open(self._identity_path) as file:
             kept = json.load(file)
-        node = kept.get("node") or secrets.token_hex(16)
+        node, here = kept.get("node") or secrets.token_hex(16), os.uname()
         identity = Identity(
             node, secrets.token_hex(8), kept.get("master", ""),
-            f"{platform.system()} {platform.release()} {platform.machine()}",
+            f"{here.sysname} {here.release} {here.machine}",
             f"godwit {__version__}",
         )
         if kept != {"node": node, "master": identity.master}:

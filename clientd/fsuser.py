@@ -7,7 +7,6 @@ setuid(2) and setgroups(2), so the latter is called past it.
 import contextlib
 import ctypes
 import os
-import platform
 import pwd
 from collections.abc import Iterator
 
@@ -51,7 +50,7 @@ def _become(uid: int, gid: int, groups: list[int]) -> None:
 
 
 def _set_groups(groups: list[int]) -> None:
-    number = _SETGROUPS.get(platform.machine())
+    number = _SETGROUPS.get(os.uname().machine)
     if number is None:
         raise TransferError("unsupported", "acting as another user, on this kind of machine")
     array = (ctypes.c_uint32 * len(groups))(*groups)

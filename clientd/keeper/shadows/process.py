@@ -3,7 +3,6 @@
 import ctypes
 import errno
 import os
-import platform
 import pwd
 import select
 import signal
@@ -57,7 +56,7 @@ def make(task: str, node: str, mark: str, user: pwd.struct_passwd | None, output
     null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
     try:
         with suppress(KeyError, OSError, forked.StepFailed):
-            image = program.open_image(platform.machine())
+            image = program.open_image(os.uname().machine)
             try:
                 return _spawn(image, words, environment, user, null, output)
             finally:
