@@ -96,19 +96,19 @@ def choose_nodes(reference: str, names: Iterable[str], addresses: dict[str, str]
     """
     known = list(names)
     if reference == "all":
-        return sorted(known, key=_by_number)
+        return sorted(known, key=by_number)
     there = frozenset(known)
     chosen: list[str] = []
     for name in expand(reference):
         if name in addresses:
             name = addresses[name]
         if name not in there:
-            raise _no_node(name, sorted(known, key=_by_number))
+            raise _no_node(name, sorted(known, key=by_number))
         chosen.append(name)
     return list(dict.fromkeys(chosen))
 
 
-def _by_number(name: str) -> list[tuple[int, str]]:
+def by_number(name: str) -> list[tuple[int, str]]:
     """A key that sorts web2 before web10."""
     parts = enumerate(re.split(r"([0-9]+)", name))
     return [(int(part) if place % 2 else 0, part) for place, part in parts]

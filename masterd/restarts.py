@@ -87,7 +87,7 @@ class Restarts:
             return  # its node says that it is gone, if not how
         elif node.connected:
             raise UsageError(
-                f"{task.id} has not ended ({task.status.value})", code="not-ended",
+                f"{task.id} has not ended: it is {task.status.value}", code="not-ended",
                 hint="kill it first; or fork it, for a second one beside it",
             )
         else:

@@ -4,7 +4,7 @@ What there is, the nodes tell: the task's own, which keeps them, and those that 
 (masterd.lodging).  Starting from one is masterd.restarts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct, field
 
@@ -18,6 +18,7 @@ from masterd import actions as do
 from masterd.judging import Judging
 from masterd.lodging import Lodging
 from masterd.orders import Gather, Orders, unreachable
+from masterd.references import by_number
 from masterd.registry import Node, Registry
 from masterd.schedules import Done, Schedules, check
 
@@ -266,7 +267,7 @@ class Snapshots:
 
     @staticmethod
     def _tell(operator: int, answer: op.Snapshots, found: list[Found]) -> Iterator[do.Action]:
-        views = tuple(view(one.snapshot, tuple(n.name for n in one.nodes)) for one in found)
+        views = tuple(view(one.snapshot, (n.name for n in one.nodes)) for one in found)
         yield do.Answer(operator, op.Snapshots(
             answer.id, views, answer.remarks, answer.every_s, answer.keep
         ))
@@ -352,10 +353,11 @@ class Snapshots:
         yield do.Answer(operator, op.Tasks(number, tuple(views)))
 
 
-def view(one: Snapshot, nodes: tuple[str, ...]) -> op.SnapshotView:
+def view(one: Snapshot, nodes: Iterable[str]) -> op.SnapshotView:
     """As people see it."""
+    having = tuple(sorted(nodes, key=by_number))  # in whatever order they answered
     return op.SnapshotView(
-        one.id, one.spec.task, nodes, one.spec.kind, one.at, one.size, one.packed,
+        one.id, one.spec.task, having, one.spec.kind, one.at, one.size, one.packed,
         one.blackout_ms, one.writes,
     )
 

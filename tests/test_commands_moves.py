@@ -335,7 +335,7 @@ def test_moves_for_scripts(master: Scripted, desk: Desk) -> None:
 def test_no_moves_are_an_empty_answer(master: Scripted, desk: Desk) -> None:
     master.says(op.ListMoves, op.Moves(0, ()))
     assert desk.run("moves") == 0
-    assert (desk.said, desk.noted) == ([], [])
+    assert (desk.said, desk.noted) == ([], ["no moves"])
 
 
 def holding(master: Scripted, *moves: op.MoveView) -> None:

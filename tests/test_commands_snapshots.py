@@ -46,6 +46,11 @@ def test_a_row_for_each_snapshot(master: Scripted, desk: Desk) -> None:
     )
 
 
+def test_no_snapshots_are_an_empty_answer(master: Scripted, desk: Desk) -> None:
+    master.says(op.ListSnapshots, op.Snapshots(0, ()))
+    assert (desk.run("snapshots"), desk.said, desk.noted) == (0, [], ["no snapshots"])
+
+
 def test_snapshots_as_json(master: Scripted, desk: Desk) -> None:
     master.says(op.ListSnapshots, op.Snapshots(0, (ONE,)))
     assert desk.run("snapshots", "--json", "k3f") == 0

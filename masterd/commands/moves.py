@@ -60,6 +60,8 @@ def _tell(
     if found:
         for line in flights.table(View.of(context, given, wide=wide), found):
             context.line(line)
+    else:
+        context.note("no moves")
     held = [view for view in found if view.result == "held"]
     asking.faults(context, flights.faults(held))
 

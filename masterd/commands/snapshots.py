@@ -178,6 +178,8 @@ def _show(context: Context, given: Given, request: op.CheckpointTask | op.ListSn
     for line in lines if found else ():
         context.line(line)
     if not given["--quiet"]:
+        if not found:
+            context.note("no snapshots")
         _remark(context, answer)
     return 0
 
