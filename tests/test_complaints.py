@@ -9,9 +9,9 @@ AWAY = "Error (criu/cr-dump.c:2111): Dumping FAILED."
 #: As CRIU 4.1.1 wrote them -> what it means.
 LOGS = [
     ("Error (criu/sk-inet.c:176): inet: In-flight connection (l) for f9e9a", "tcp",
-     "it has an established TCP connection"),
+     "it has a TCP connection"),
     ("(00.01) Error (criu/sk-inet.c:190): inet: Connected TCP socket, consider using "
-     "--tcp-established option.", "tcp", "it has an established TCP connection"),
+     "--tcp-established option.", "tcp", "it has a TCP connection"),
     ("Error (criu/files-ext.c:94): Can't dump file 3 of that type [20600] (chr 10:229)",
      "file-kind", "it has a descriptor of a kind that cannot be saved: chr 10:229"),
     ("pie: 2: Error (criu/pie/parasite.c:588): send_fds failed (-22)", "io-uring",

@@ -84,6 +84,19 @@ def test_every_obstacle_is_told_by_name(kind: str) -> None:
     assert ("NAMED" in reason.text) == ("{}" in OBSTACLES[kind].text)
 
 
+def test_an_obstacle_of_a_kind_that_is_not_known_here_forbids() -> None:
+    verdict = judge(replace(TASK, obstacles=(("new", "{}"),)), HERE, THERE)
+    assert (verdict.verdict, codes(verdict)) == ("no", ["obstacle"])
+    assert verdict.reasons[0].text.endswith("in the way: {}")
+
+
+def test_sockets_of_the_network_are_in_the_way_of_an_older_criu_alone() -> None:
+    task = replace(TASK, obstacles=(("inet", "tcp"),))
+    for version, word in (("3.17", "if"), ("4.1.1", "if"), ("4.2", "yes"), ("4.10", "yes")):
+        can = ("apart", f"criu={version}")
+        assert judge(task, replace(HERE, can=can), replace(THERE, can=can)).verdict == word
+
+
 def test_a_node_that_cannot_freeze_lets_nobody_go() -> None:
     assert codes(judge(TASK, replace(HERE, can=("apart",)), THERE)) == ["criu"]
 

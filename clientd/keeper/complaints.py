@@ -30,7 +30,7 @@ _HARMLESS = (
 #: What its line has in it -> the complaint; groups go in as {0}, {1}.
 _TABLE: tuple[tuple[str, Complaint], ...] = (
     (r"Connected TCP socket|In-flight connection", Complaint(
-        "tcp", "it has an established TCP connection", "it can move once that is closed")),
+        "tcp", "it has a TCP connection", "it can move once that is closed")),
     (r"tcp.*(?:Can't|Unable).*repair|Unable to (?:turn|switch).*repair", Complaint(
         "tcp", "its TCP connection cannot be taken along", "it can move once that is closed")),
     (r"(?:External socket is used|unix: .*(?:external|Runaway|bind)|"
@@ -50,6 +50,9 @@ _TABLE: tuple[tuple[str, Complaint], ...] = (
     (r"sockets: Can't get 1:\d+ opt|Unknown socket collected", Complaint(
         "socket", "it has a socket of a kind that cannot be saved here",
         "it can move once that is closed")),
+    (r"SysVIPC shmem", Complaint(
+        "sysv", "it has System V shared memory, which cannot be saved",
+        "it can move once that is detached")),
     (r"perf_event", Complaint("perf", "it has a performance counter open")),
     (r"Can't lookup mount=\d+ for fd=(-?\d+) path=(\S+)", Complaint(
         "mount", "{1} (descriptor {0}) is open on a mount that is not to be found here")),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from clientd.keeper import elf, processes, whose
+from clientd.keeper import elf, processes, sockets, whose
 from clientd.keeper.apart import init_of
 from clientd.keeper.below import RIGHTS
 from godwit.task.verdict import Binary, OpenFile, Place, Seen, Traits
@@ -17,13 +17,6 @@ _TERMINALS = {4, 5, *range(136, 144)}
 _PLAIN_DEVICES = {3, 5, 7, 8, 9}
 #: What CRIU saves of anon_inode.
 _SAVED = {"eventfd", "eventpoll", "signalfd", "timerfd", "inotify", "pidfd", "fanotify"}
-_TCP_ESTABLISHED = "01"
-_UNIX_CONNECTED = "03"
-#: Socket tables of a network namespace: name -> field of the inode, field of the state or -1.
-_TABLES = {
-    "tcp": (9, 3), "tcp6": (9, 3), "udp": (9, -1), "udp6": (9, -1), "raw": (9, -1),
-    "unix": (6, 5), "packet": (8, -1), "netlink": (9, -1),
-}
 
 
 def read(root: int) -> Traits:
@@ -176,17 +169,18 @@ def _of_init(init: int) -> Iterator[tuple[str, str]]:
 
 
 def _obstacles(pids: list[int]) -> Iterator[tuple[str, str]]:
-    sockets = _sockets(pids[0])
+    held: dict[int, tuple[int, int]] = {}
     pipes: Counter[tuple[bytes, bool]] = Counter()
     for pid, number, target in _descriptors(pids):
         if target.startswith(b"pipe:["):
             pipes[target, may_write(pid, number)] += 1
         elif target.startswith(b"socket:["):
-            yield from _socket(sockets.get(target[8:-1].decode()))
+            held.setdefault(int(target[8:-1]), (pid, int(number)))
         elif target.startswith(b"anon_inode:"):
             yield from _anonymous(target[11:].decode().strip("[]"))
         else:
             yield from _device(pid, number, target)
+    yield from sockets.obstacles(pids[0], held)
     for pipe, writes in pipes:
         if (pipe, not writes) not in pipes:
             yield "pipe", pipe.decode()
@@ -200,34 +194,6 @@ def may_write(pid: int, number: str) -> bool:
             if line.startswith("flags:"):
                 return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
     return False
-
-
-def _sockets(pid: int) -> dict[str, tuple[str, str]]:
-    """Inode -> kind and state, of all sockets in a process's network."""
-    found: dict[str, tuple[str, str]] = {}
-    for kind, (inode, state) in _TABLES.items():
-        with suppress(OSError), open(f"/proc/{pid}/net/{kind}") as file:
-            next(file, None)
-            for line in file:
-                fields = line.split()
-                if len(fields) > inode:
-                    found[fields[inode]] = kind, fields[state] if state >= 0 else ""
-    return found
-
-
-def _socket(known: tuple[str, str] | None) -> Iterator[tuple[str, str]]:
-    if known is None:
-        yield "socket", "unknown"
-        return
-    kind, state = known
-    if kind.startswith("tcp"):
-        if state == _TCP_ESTABLISHED:
-            yield "tcp", kind
-    elif kind == "unix":
-        if state == _UNIX_CONNECTED:
-            yield "unix-socket", kind
-    elif kind in ("packet", "raw"):
-        yield "socket", kind
 
 
 def _anonymous(kind: str) -> Iterator[tuple[str, str]]:
@@ -264,3 +230,5 @@ def _state(pid: int) -> Iterator[tuple[str, str]]:
             yield "device", path.decode("utf-8", "backslashreplace")
         elif path.startswith(b"anon_inode:[io_uring]"):
             yield "io-uring", "io_uring"
+        elif path.startswith(b"/SYSV"):
+            yield "sysv", path.decode().removesuffix(" (deleted)")

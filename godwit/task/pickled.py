@@ -21,7 +21,7 @@ from godwit.task.verdict import (
 )
 
 #: Kinds of verdict.OBSTACLES that an object may hold.  A Unix socket and pipes are in every runner.
-HELD = ("tcp", "socket", "file-kind", "device", "tty", "io-uring", "deleted", "many")
+HELD = ("tcp", "inet", "socket", "file-kind", "device", "tty", "io-uring", "deleted", "many")
 
 _PART = "it can move if that is no part of its object"
 

@@ -19,6 +19,8 @@ MOST_OF_FREE = 0.9
 OVERHEAD_S = 0.09
 #: The first CRIU that saves a task of another user's without being root.
 FOR_USERS = (3, 18)
+#: The first that saves sockets of the network on Linux 6.16 and later.
+FOR_INET = (4, 2)
 
 
 class Binary(Struct, frozen=True, omit_defaults=True):
@@ -140,14 +142,25 @@ _CLOSE = "it can move once that is closed"
 #: kind -> the reason; {} is what was named of it.
 OBSTACLES: dict[str, Reason] = {
     "tty": Reason("tty", "it has a terminal: {}", "start it with execute: tasks have none"),
-    "tcp": Reason("tcp", "it has an established TCP connection: {}", _CLOSE),
+    "tcp": Reason("tcp", "it has a TCP connection to {}", _CLOSE),
+    "inet": Reason(
+        "inet", "it has a network socket ({}); CRIU before 4.2 saves none on this kernel",
+        "it can move if this CRIU was mended, or once that is closed", "if",
+    ),
     "unix-socket": Reason(
-        "unix-socket", "it has a connected Unix socket: {}",
-        "it can move if the other end is its own", "if",
+        "unix-socket", "it has a Unix socket whose other end is outside of it: {}", _CLOSE
+    ),
+    "unix-unseen": Reason(
+        "unix-unseen", "it has a Unix socket whose other end cannot be seen: {}",
+        "it can move if that is its own, too", "if",
     ),
     "socket": Reason("socket", "it has a socket of a kind that cannot be saved: {}", _CLOSE),
     "pipe": Reason(
         "pipe", "it has one end of a pipe: {}", "it can move if the other end is closed", "if"
+    ),
+    "sysv": Reason(
+        "sysv", "it has System V shared memory, which cannot be saved: {}",
+        "it can move once that is detached",
     ),
     "io-uring": Reason("io-uring", "it uses io_uring, which cannot be saved"),
     "device": Reason("device", "it uses a device: {}", _CLOSE),
@@ -169,12 +182,15 @@ OBSTACLES: dict[str, Reason] = {
     ),
 }
 
+#: A kind that a newer clientd found.
+UNKNOWN = Reason("obstacle", "something of it that this master does not know is in the way: {}")
+
 
 def judge(task: Traits, here: Place, there: Place) -> Verdict:
     """All reasons there are, those that forbid first; without one it can."""
     return sum_up(there, "criu", (
-        *_ability(here), *_ability(there), *policy(there), *_itself(task), *_ids(task, here, there),
-        *_machine(task, there),
+        *_ability(here), *_ability(there), *policy(there), *_itself(task, here),
+        *_ids(task, here, there), *_machine(task, there),
         *_versions(here, there), *_binaries(task, there), *_files(task, there),
         *_room(task, there),
     ), _ms(task, there))
@@ -182,7 +198,7 @@ def judge(task: Traits, here: Place, there: Place) -> Verdict:
 
 def judge_here(task: Traits, here: Place) -> Verdict:
     """Whether it can be saved as it is, and be made again where it is: a snapshot of it."""
-    return sum_up(here, "criu", (*_ability(here), *_itself(task)), None)
+    return sum_up(here, "criu", (*_ability(here), *_itself(task, here)), None)
 
 
 def sum_up(
@@ -209,13 +225,16 @@ def _ability(place: Place) -> Iterator[Reason]:
         yield Reason("apart", f"{place.name}: {place.lacks.get('apart', 'no pid namespaces')}")
 
 
-def _itself(task: Traits) -> Iterator[Reason]:
+def _itself(task: Traits, here: Place) -> Iterator[Reason]:
+    saves_inet = _numbers(version_of(here.can)) >= FOR_INET
     if not task.contained:
         yield Reason(
             "plain", "it has no pid namespace of its own", "start it with execute, without --plain"
         )
     for kind, name in dict.fromkeys(task.obstacles):
-        known = OBSTACLES[kind]
+        if kind == "inet" and saves_inet:
+            continue
+        known = OBSTACLES.get(kind, UNKNOWN)
         yield Reason(known.code, known.text.format(name), known.fix, known.verdict)
 
 

@@ -164,7 +164,7 @@ def test_a_process_that_had_stopped_itself_stays_stopped(
 @pytest.mark.parametrize(("program", "code", "text"), [
     ("import socket\n"
      "a = socket.create_server(('127.0.0.1', 0)); b = socket.create_connection(a.getsockname())",
-     "tcp", "established TCP connection"),
+     "tcp", "has a TCP connection"),
     ("import ctypes, os, time\nlibc = ctypes.CDLL(None)\n"
      "if os.fork() == 0: libc.ptrace(0, 0, 0, 0); time.sleep(300)", "traced", "debugger"),
     ("import ctypes\nlibc = ctypes.CDLL(None)\n"

@@ -18,7 +18,6 @@ from tests.real.cluster import eventually
 from tests.real.moving import MovingProcesses, numbers_in
 from tests.real.specimens import PROGRAMS, compiled
 from tests.real.test_full_disk import Small
-from tests.real.test_moving_processes import PEER
 
 pytestmark = [
     pytest.mark.root,
@@ -28,6 +27,15 @@ pytestmark = [
 #: Counts into its log and into a file that it keeps open.
 WRITER = ("sh", "-c", "exec 3>>out; i=0; while :; do echo $i >&3; echo $i; i=$((i+1)); "
           "sleep 0.005; done")
+
+PEER = """
+import itertools, socket, sys, time
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+for n in itertools.count():
+    print(n, flush=True)
+    time.sleep(0.005)
+"""
 
 
 @pytest.fixture(scope="module")

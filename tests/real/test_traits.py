@@ -1,7 +1,9 @@
 """What decides where a task can go is read from it while it runs."""
 
 import os
+import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,8 +82,14 @@ def test_open_files_are_told_and_which_of_them_go_along(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("program", "kind"), [
     ("import socket\na = socket.create_server(('127.0.0.1', 0))\n"
      "b = socket.create_connection(a.getsockname())", "tcp"),
+    ("import socket\na = socket.create_server(('::1', 0), family=socket.AF_INET6)\n"
+     "b = socket.create_connection(a.getsockname()[:2])", "tcp"),
+    ("import socket\na = socket.create_server(('127.0.0.1', 0))\n"
+     "b = socket.create_connection(a.getsockname()); a.accept()[0].close()", "tcp"),
+    ("import socket\na = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)", "socket"),
+    ("import ctypes\nlibc = ctypes.CDLL(None); libc.shmat.restype = ctypes.c_void_p\n"
+     "a = libc.shmget(0, 4096, 0o600); libc.shmat(a, None, 0); libc.shmctl(a, 0, None)", "sysv"),
     ("import os\na, b = os.openpty()", "tty"),
-    ("import socket\na, b = socket.socketpair()", "unix-socket"),
     ("import ctypes, os\nlibc = ctypes.CDLL(None)\n"
      "libc.syscall(425, 8, ctypes.create_string_buffer(200)) >= 0 or os._exit(3)", "io-uring"),
     ("import ctypes\nlibc = ctypes.CDLL(None)\nchild = __import__('os').fork()\n"
@@ -90,6 +98,10 @@ def test_open_files_are_told_and_which_of_them_go_along(tmp_path: Path) -> None:
      "while 'TracerPid:\\t0' in open(f'/proc/{child}/status').read(): time.sleep(0.01)", "traced"),
 ])
 def test_what_is_in_the_way_is_told(tmp_path: Path, program: str, kind: str) -> None:
+    if "SOCK_RAW" in program and os.geteuid() != 0:
+        pytest.skip("a raw socket needs root")
+    if "INET6" in program and not os.path.exists("/proc/net/if_inet6"):
+        pytest.skip("no IPv6 here")
     try:
         found = traits_of(program, tmp_path)
     except AssertionError:
@@ -100,12 +112,81 @@ def test_what_is_in_the_way_is_told(tmp_path: Path, program: str, kind: str) -> 
     assert {each for each, _ in found.obstacles} <= OBSTACLES.keys()
 
 
-def test_a_listening_socket_and_a_pipe_of_its_own_are_in_nobodys_way(tmp_path: Path) -> None:
+#: Each of them CRIU saves from version 4.2 on, and by kernels before Linux 6.16.
+INET = [
+    "a = socket.create_server(('127.0.0.1', 0))", "a = socket.socket()",
+    "a = socket.socket(type=socket.SOCK_DGRAM)",
+    "a = socket.socket(type=socket.SOCK_DGRAM); a.bind(('127.0.0.1', 0))",
+    "a = socket.socket(socket.AF_INET6)",
+]
+
+
+@pytest.mark.parametrize("program", INET)
+def test_sockets_that_nobody_is_connected_to_are_told_where_the_kernel_tells_criu_too_little(
+    tmp_path: Path, program: str
+) -> None:
+    found = {kind for kind, _ in traits_of(f"import socket\n{program}", tmp_path).obstacles}
+    with socket.socket() as ours:
+        try:
+            ours.getsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED)
+        except OSError:
+            assert found == {"pipe", "inet"}
+        else:
+            assert found == {"pipe"}
+
+
+@pytest.mark.parametrize("program", [
+    "a, b = socket.socketpair()", "a, b = socket.socketpair(type=socket.SOCK_DGRAM)",
+    "a, b = socket.socketpair(); b.close()", "a = socket.socket(socket.AF_UNIX)",
+    "a = socket.socket(socket.AF_UNIX); a.bind('s'); a.listen()",
+    "a = socket.socket(socket.AF_UNIX); a.bind('s'); a.listen()\n"
+    "b = socket.socket(socket.AF_UNIX); b.connect('s'); c = a.accept()[0]",
+    "a = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)",
+])
+def test_sockets_whose_ends_are_its_own_are_in_nobodys_way(tmp_path: Path, program: str) -> None:
+    found = traits_of(f"import socket\n{program}", tmp_path)
+    assert {kind for kind, _ in found.obstacles} == {"pipe"}  # stdin and stdout
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET])
+@pytest.mark.parametrize("name", ["s", "\0godwit.test.{}"])
+def test_the_other_end_of_a_unix_socket_is_named(tmp_path: Path, name: str, kind: int) -> None:
+    bound = name.format(os.getpid()) if name[0] == "\0" else str(tmp_path / name)
+    with socket.socket(socket.AF_UNIX, kind) as listener:
+        listener.bind(bound)
+        if kind != socket.SOCK_DGRAM:
+            listener.listen()
+        program = f"import socket\na = socket.socket(1, {int(kind)}); a.connect({bound!r})"
+        with running(program, tmp_path) as pid:
+            accepted = listener if kind == socket.SOCK_DGRAM else listener.accept()[0]
+            with accepted:
+                told = dict(traits.read(pid).obstacles)
+    assert told["unix-socket"] == bound.replace("\0", "@")
+
+
+def test_of_many_connections_one_is_named(tmp_path: Path) -> None:
     program = (
-        "import os, select, socket\na = socket.create_server(('127.0.0.1', 0))\n"
-        "b = os.pipe(); c = select.epoll(); d = os.eventfd(0)"
-    ) if hasattr(os, "eventfd") else ""
-    found = traits_of(program, tmp_path)
+        "import socket\na = socket.create_server(('127.0.0.1', 0))\n"
+        "b = [(socket.create_connection(a.getsockname()), a.accept()[0]) for _ in range(3)]"
+    )
+    (named,) = [name for kind, name in traits_of(program, tmp_path).obstacles if kind == "tcp"]
+    assert re.fullmatch(r"127\.0\.0\.1:\d+ and 3 more", named)
+
+
+def test_a_unix_socket_of_another_network_has_an_end_that_cannot_be_seen(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("another network needs root")
+    program = (
+        "import ctypes, socket\nctypes.CDLL(None).unshare(0x40000000) == 0 or exit(3)\n"
+        "a, b = socket.socketpair()"
+    )
+    assert "unix-unseen" in dict(traits_of(program, tmp_path).obstacles)
+
+
+def test_a_pipe_of_its_own_and_what_is_waited_on_are_in_nobodys_way(tmp_path: Path) -> None:
+    found = traits_of(
+        "import os, select\na = os.pipe(); b = select.epoll(); c = os.eventfd(0)", tmp_path
+    )
     assert [kind for kind, _ in found.obstacles] == ["pipe", "pipe"]  # stdin and stdout
 
 

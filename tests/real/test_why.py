@@ -57,7 +57,8 @@ class Holding(Migratable):
     def __init__(self, what, path=""):
         self.n = 0
         if what == "socket":
-            self.held = socket.socket()
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                self.held = socket.create_connection(server.getsockname()), server.accept()[0]
         elif what == "child":
             self.held = subprocess.Popen(["sleep", "600"])
         elif what == "thread":
@@ -74,7 +75,7 @@ class Holding(Migratable):
 
 
 @pytest.mark.parametrize(("what", "code", "word"), [
-    ("nothing", "", "yes"), ("socket", "socket", "if"), ("child", "has-children", "no"),
+    ("nothing", "", "yes"), ("socket", "tcp", "if"), ("child", "has-children", "no"),
     ("thread", "has-threads", "if"), ("file", "deleted", "if"),
 ])
 def test_what_a_python_task_holds_is_told_and_it_runs_on(
@@ -95,8 +96,8 @@ def test_what_a_python_task_holds_is_told_and_it_runs_on(
 
 CONNECTED = """
 import socket, time
-a = socket.create_server(("127.0.0.1", 0))
-b = socket.create_connection(a.getsockname())
+with socket.create_server(("127.0.0.1", 0)) as server:
+    both = socket.create_connection(server.getsockname()), server.accept()[0]
 print("ready", flush=True)
 time.sleep(600)
 """
