@@ -18,6 +18,8 @@ LOGS = [
      "it uses io_uring, which cannot be saved"),
     ("Error (compel/src/lib/infect.c:263): Unseizable non-zombie 18184 found, state S, err -1/10",
      "traced", "it cannot be stopped: a debugger may hold it"),
+    (" 16059: Error (criu/sk-unix.c:1651): unix: Can't bind id 0x1a ino 10133870 addr : Address "
+     "already in use", "address", "an address of one of its sockets is in use there"),
     ("Error (criu/sockets.c:628): sockets: Can't get 1:16 opt: Operation not supported", "socket",
      "it has a socket of a kind that cannot be saved here"),
     ("Error (criu/files-reg.c:2290): Can't open file var/tmp/x on restore: No such file or "

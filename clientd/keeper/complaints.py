@@ -33,6 +33,9 @@ _TABLE: tuple[tuple[str, Complaint], ...] = (
         "tcp", "it has a TCP connection", "it can move once that is closed")),
     (r"tcp.*(?:Can't|Unable).*repair|Unable to (?:turn|switch).*repair", Complaint(
         "tcp", "its TCP connection cannot be taken along", "it can move once that is closed")),
+    (r"Can't bind .*: Address already in use", Complaint(
+        "address", "an address of one of its sockets is in use there",
+        "it can move once that is free")),
     (r"(?:External socket is used|unix: .*(?:external|Runaway|bind)|"
      r"Unix socket.*without peer|Can't dump half of stream unix)", Complaint(
         "unix-socket", "it has a Unix socket whose other end is outside of it",
