@@ -144,11 +144,7 @@ class Judging:
     def _survey(self, case: Case, traits: Traits) -> Iterator[do.Action]:
         case.memory = traits.memory_bytes
         gather = Gather(len(case.targets), lambda: case.then(case.all()))
-        paths = tuple(dict.fromkeys((
-            *(binary.path for binary in traits.binaries),
-            *(file.path for file in traits.files if not file.carried),
-            *([traits.cwd] if traits.cwd else []),
-        )))
+        paths = tuple(dict.fromkeys(traits.needs))
         for node in case.targets:
 
             def surveyed(answer: wire.Message, node: Node = node) -> Iterator[do.Action]:

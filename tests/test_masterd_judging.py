@@ -200,7 +200,7 @@ def test_a_task_that_cannot_move_as_it_is_is_refused_with_the_verdicts_reason(
 ) -> None:
     world, source, (other,) = world_with(SHELL, "n2")
     world.ask(op.MoveTask(5, T, "n2"))
-    obstacles = (("tty", "/dev/pts/3"), ("device", "/dev/kvm"), ("pipe", "5"))
+    obstacles = (("tty", "/dev/pts/3"), ("device", "/dev/kvm"), ("pipe-unseen", "5"))
     (survey,) = described(world, source, Traits("x86_64", obstacles=obstacles))
     other.say(m.Surveyed(survey.order, PLACE))
     (answer,) = world.replies()

@@ -137,9 +137,9 @@ def test_what_a_nodes_policy_forbids_is_forbidden() -> None:
 
 
 def test_what_forbids_comes_before_what_is_a_condition() -> None:
-    task = replace(TASK, obstacles=(("pipe", "5"), ("device", "/dev/kvm")))
+    task = replace(TASK, obstacles=(("pipe-unseen", "5"), ("device", "/dev/kvm")))
     verdict = judge(task, HERE, THERE)
-    assert (verdict.verdict, codes(verdict)) == ("no", ["device", "pipe"])
+    assert (verdict.verdict, codes(verdict)) == ("no", ["device", "pipe-unseen"])
 
 
 @pytest.mark.parametrize(("file", "there", "verdict"), [
@@ -147,6 +147,8 @@ def test_what_forbids_comes_before_what_is_a_condition() -> None:
     (OpenFile(b"/etc/conf", 9, locked=True), replace(THERE, shared=(b"/etc",)), "no"),
     (OpenFile(b"/etc/conf", 9, 1, 2, locked=True), THERE, "yes"),  # each node has its own
     (OpenFile(b"/work/x", 9, carried=True, locked=True), THERE, "yes"),
+    (OpenFile(b"/work/x", 9, 1, 2, carried=True, locked=True),
+     with_(b"/work/x", Seen(9, "", 1, 2)), "no"),
 ])
 def test_a_lock_on_a_shared_file_is_held_by_the_frozen_copy(
     file: OpenFile, there: Place, verdict: str

@@ -16,6 +16,7 @@ from msgspec.structs import asdict
 
 from clientd.keeper.complaints import errors
 from clientd.keeper.errands import Errands, Outcome
+from clientd.keeper.whose import CAP_SYS_RESOURCE
 from godwit import places
 
 #: Seconds for one of its answers.
@@ -42,7 +43,6 @@ PIPE_LIMIT = "/proc/sys/fs/pipe-user-pages-soft"
 PIPE_SIZE = "/proc/sys/fs/pipe-max-size"
 #: Bytes of the pipe that CRIU takes pages out of: its PIPE_MAX_SIZE, rounded up as the kernel does.
 LARGEST = 4 << 20
-CAP_SYS_RESOURCE = 24
 
 
 def without_lazy(found: Found) -> str:

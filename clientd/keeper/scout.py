@@ -96,8 +96,7 @@ def _bounded(seen: Traits) -> Traits:
     left = MOST_BYTES
     files: list[OpenFile] = []
     binaries: list[Binary] = []
-    # What travels need not be looked for elsewhere.
-    for file in [file for file in seen.files if not file.carried]:
+    for file in [file for file in seen.files if file.matters]:
         left -= len(file.path)
         if left > 0 and len(files) < MOST:
             files.append(file)
@@ -106,7 +105,7 @@ def _bounded(seen: Traits) -> Traits:
         if left > 0 and len(binaries) < MOST:
             binaries.append(binary)
     obstacles = seen.obstacles[:MOST]
-    wanted = sum(not file.carried for file in seen.files) + len(seen.binaries)
+    wanted = sum(file.matters for file in seen.files) + len(seen.binaries)
     missed = wanted - len(files) - len(binaries) + len(seen.obstacles) - len(obstacles)
     if missed:
         obstacles = (*obstacles, ("many", f"{missed} more"))

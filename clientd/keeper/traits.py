@@ -15,6 +15,8 @@ from godwit.task.verdict import Binary, OpenFile, Place, Seen, Traits
 _TERMINALS = {4, 5, *range(136, 144)}
 #: /dev/null, zero, full, random, urandom: (1, minor).  CRIU opens them again.
 _PLAIN_DEVICES = {3, 5, 7, 8, 9}
+#: What memfd_secret(2) gives.
+_SECRET = b"/secretmem"
 #: What CRIU saves of anon_inode.
 _SAVED = {"eventfd", "eventpoll", "signalfd", "timerfd", "inotify", "pidfd", "fanotify"}
 
@@ -30,7 +32,7 @@ def read(root: int) -> Traits:
     return Traits(
         machine=os.uname().machine, contained=init != 0,
         binaries=tuple(_binaries(pids)), files=tuple(_files(pids, cwd)), cwd=cwd,
-        obstacles=tuple(dict.fromkeys((*_of_init(init), *_obstacles(pids)))),
+        obstacles=tuple(dict.fromkeys((*_of_init(init, pids), *_obstacles(pids)))),
         memory_bytes=processes.memory(pids), cpu=flags(), ids=whose.ids(root),
     )
 
@@ -47,17 +49,11 @@ def look(path: bytes) -> Seen | None:
 def place(
     name: str, can: tuple[str, ...], lacks: dict[str, str], paths: Iterable[bytes]
 ) -> Place:
-    """This node, for a task that needs these paths here; see ``needs``."""
+    """This node, for a task that looks for these paths here: ``Traits.needs``."""
     found = {path: seen for path in paths if (seen := look(path))}
     return Place(
         name, os.uname().machine, can, lacks, flags(), free_bytes(), found,
     )
-
-
-def needs(task: Traits) -> list[bytes]:
-    """The paths that a task has to find where it goes."""
-    files = [file.path for file in task.files if not file.carried]
-    return [*(binary.path for binary in task.binaries), *files, *filter(None, [task.cwd])]
 
 
 def free_bytes() -> int:
@@ -146,26 +142,47 @@ def _files(pids: Iterable[int], cwd: bytes) -> Iterator[OpenFile]:
                 carried = path.startswith(cwd.rstrip(b"/") + b"/") if cwd else False
                 yield OpenFile(
                     path, there.st_size, there.st_dev, there.st_ino, carried,
-                    _is_locked(pid, number),
+                    _locks(pid, number) - {"LEASE"} != set(),
                 )
 
 
-def _is_locked(pid: int, number: str) -> bool:
-    """It holds a lock on that file: proc_pid_fdinfo(5)."""
+def _locks(pid: int, number: str) -> set[str]:
+    """FLOCK, POSIX, OFDLCK, LEASE: what it has on that file, proc_locks(5)."""
     with suppress(OSError), open(f"/proc/{pid}/fdinfo/{number}") as file:
-        return any(line.startswith("lock:") for line in file)
-    return False
+        return {line.split()[2] for line in file if line.startswith("lock:")}
+    return set()
 
 
-def _of_init(init: int) -> Iterator[tuple[str, str]]:
-    """What CRIU is to do in it needs rights: an earlier clientd's inits had none of another user's.
+def _of_init(init: int, pids: list[int]) -> Iterator[tuple[str, str]]:
+    """How its processes differ from its init, as which CRIU acts; a task without one is not asked.
 
-    A task without an init is not asked.
+    What CRIU is to do in an init needs rights: an earlier clientd's inits had none of another
+    user's.
     """
-    if init and (owner := whose.ids(init)):
+    if not init:
+        return
+    if owner := whose.ids(init):
         with suppress(OSError):
             if int(whose.status(init)["CapEff"][0], 16) & RIGHTS != RIGHTS:
                 yield "init", owner.name
+    if stranger := whose.unseen(init, pids):
+        yield "other-user", stranger
+    own = _namespaces(init)
+    for pid in pids:
+        for kind, known in _namespaces(pid).items():
+            if own.get(kind, known) != known:
+                yield "namespace", kind.removesuffix("_for_children")
+
+
+def _namespaces(pid: int) -> dict[str, bytes]:
+    """Kind -> which, those that its children will be in, too: namespaces(7).
+
+    A process that has ended has none.
+    """
+    with suppress(OSError):
+        kinds = os.listdir(f"/proc/{pid}/ns")
+        return {kind: known for kind in kinds if (known := _link(f"/proc/{pid}/ns/{kind}"))}
+    return {}
 
 
 def _obstacles(pids: list[int]) -> Iterator[tuple[str, str]]:
@@ -174,6 +191,8 @@ def _obstacles(pids: list[int]) -> Iterator[tuple[str, str]]:
     for pid, number, target in _descriptors(pids):
         if target.startswith(b"pipe:["):
             pipes[target, may_write(pid, number)] += 1
+            if flags_of(pid, number) & os.O_DIRECT:
+                yield "file-kind", "a pipe that keeps packets apart"
         elif target.startswith(b"socket:["):
             held.setdefault(int(target[8:-1]), (pid, int(number)))
         elif target.startswith(b"anon_inode:"):
@@ -181,19 +200,50 @@ def _obstacles(pids: list[int]) -> Iterator[tuple[str, str]]:
         else:
             yield from _device(pid, number, target)
     yield from sockets.obstacles(pids[0], held)
-    for pipe, writes in pipes:
-        if (pipe, not writes) not in pipes:
-            yield "pipe", pipe.decode()
+    yield from _pipes({pipe for pipe, writes in pipes if (pipe, not writes) not in pipes}, pids)
     for pid in pids:
         yield from _state(pid)
 
 
+def _pipes(halves: set[bytes], pids: list[int]) -> Iterator[tuple[str, str]]:
+    """Those whose other end somebody else has; if nobody has it, that is no matter."""
+    if not halves:
+        return
+    hidden = False
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        if pid in pids:
+            continue
+        try:
+            os.listdir(f"/proc/{pid}/fd")
+        except PermissionError:
+            hidden = True
+        except OSError:
+            continue
+        shared = halves.intersection(target for *_, target in _descriptors([pid]))
+        if shared:
+            halves = halves - shared
+            yield "pipe", f"pid {pid} ({_name(pid)})"
+    if halves and hidden:
+        yield "pipe-unseen", min(halves).decode()
+
+
+def _name(pid: int) -> str:
+    with suppress(OSError), open(f"/proc/{pid}/comm", errors="backslashreplace") as file:
+        return file.read().rstrip("\n")
+    return "?"
+
+
 def may_write(pid: int, number: str) -> bool:
+    return flags_of(pid, number) & os.O_ACCMODE != os.O_RDONLY
+
+
+def flags_of(pid: int, number: str) -> int:
+    """Of open(2), as a descriptor has them; 0 where there is none."""
     with suppress(OSError), open(f"/proc/{pid}/fdinfo/{number}") as file:
         for line in file:
             if line.startswith("flags:"):
-                return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
-    return False
+                return int(line.split()[1], 8)
+    return 0
 
 
 def _anonymous(kind: str) -> Iterator[tuple[str, str]]:
@@ -208,7 +258,11 @@ def _device(pid: int, number: str, target: bytes) -> Iterator[tuple[str, str]]:
         there = os.stat(f"/proc/{pid}/fd/{number}")
         major, minor = os.major(there.st_rdev), os.minor(there.st_rdev)
         name = target.decode("utf-8", "backslashreplace")
-        if stat.S_ISREG(there.st_mode) and not there.st_nlink:
+        if target.startswith(_SECRET):
+            yield "file-kind", "secret memory"
+        elif "LEASE" in _locks(pid, number):
+            yield "lease", name
+        elif stat.S_ISREG(there.st_mode) and not there.st_nlink:
             # A memfd has none either; CRIU saves it.
             if name.endswith(" (deleted)") and not name.startswith("/memfd:"):
                 yield "deleted", name.removesuffix(" (deleted)")
@@ -230,5 +284,7 @@ def _state(pid: int) -> Iterator[tuple[str, str]]:
             yield "device", path.decode("utf-8", "backslashreplace")
         elif path.startswith(b"anon_inode:[io_uring]"):
             yield "io-uring", "io_uring"
+        elif path.startswith(_SECRET):
+            yield "file-kind", "secret memory"
         elif path.startswith(b"/SYSV"):
             yield "sysv", path.decode().removesuffix(" (deleted)")

@@ -22,6 +22,7 @@ from contextlib import suppress
 
 from godwit.task.verdict import Ids, Reason, differing
 
+CAP_SYS_RESOURCE = 24
 #: Of util-linux.
 SETPRIV = "/usr/bin/setpriv"
 
@@ -57,6 +58,23 @@ def _name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def unseen(init: int, pids: Iterable[int]) -> str:
+    """As whom one of them runs whose limits CRIU, acting as the user of the init, is not told.
+
+    Nothing if there is none.
+    """
+    with suppress(OSError):
+        if int(status("self")["CapEff"][0], 16) >> CAP_SYS_RESOURCE & 1:
+            return ""
+        acting = status(init)
+        for pid in pids:
+            with suppress(OSError):
+                told = status(pid)
+                if any({*told[kind][:3]} != {acting[kind][0]} for kind in ("Uid", "Gid")):
+                    return f"{_name(int(told['Uid'][1]))}, group {told['Gid'][1]}"
+    return ""
 
 
 #: What CRIU restores with, of what we have, capabilities(7): groups, fewer capabilities, buffers of

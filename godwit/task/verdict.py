@@ -44,6 +44,12 @@ class OpenFile(Struct, frozen=True, omit_defaults=True):
     #: The task holds a lock on it.
     locked: bool = False
 
+    @property
+    def matters(self) -> bool:
+        """It depends on where the task goes: what travels need not be looked for elsewhere, but for
+        a lock, which two copies of the task cannot have on one file."""
+        return not self.carried or self.locked
+
 
 class Ids(Struct, frozen=True, omit_defaults=True):
     """Whose processes are, as the kernel knows it: by numbers, which travel as they are."""
@@ -76,6 +82,13 @@ class Traits(Struct, frozen=True, omit_defaults=True):
     threads: int = 0
     #: Of its program, where that is not root's.
     ids: Ids | None = None
+
+    @property
+    def needs(self) -> tuple[bytes, ...]:
+        """The paths to be looked at where it goes."""
+        files = (file.path for file in self.files if file.matters)
+        cwd = (self.cwd,) if self.cwd else ()
+        return *(binary.path for binary in self.binaries), *files, *cwd
 
 
 class Seen(Struct, frozen=True, omit_defaults=True):
@@ -155,8 +168,19 @@ OBSTACLES: dict[str, Reason] = {
         "it can move if that is its own, too", "if",
     ),
     "socket": Reason("socket", "it has a socket of a kind that cannot be saved: {}", _CLOSE),
-    "pipe": Reason(
-        "pipe", "it has one end of a pipe: {}", "it can move if the other end is closed", "if"
+    "pipe": Reason("pipe", "it has a pipe to a process outside of it: {}", _CLOSE),
+    "pipe-unseen": Reason(
+        "pipe-unseen", "it has one end of a pipe whose other end cannot be seen: {}",
+        "it can move if that is closed", "if",
+    ),
+    "lease": Reason("lease", "it has a lease, which a copy of the file would break: {}", _CLOSE),
+    "namespace": Reason(
+        "namespace", "a process of it has a namespace of its own: {}",
+        "it can move once that process has ended",
+    ),
+    "other-user": Reason(
+        "other-user", "a process of it runs as {}, and clientd there has no CAP_SYS_RESOURCE",
+        "give clientd that",
     ),
     "sysv": Reason(
         "sysv", "it has System V shared memory, which cannot be saved: {}",
@@ -317,8 +341,6 @@ def _files(task: Traits, there: Place) -> Iterator[Reason]:
     if task.cwd and task.cwd not in there.files and not is_shared(task.cwd, there):
         yield no_cwd(task.cwd, there)
     for file in task.files:
-        if file.carried:
-            continue
         path, seen = shown(file.path), there.files.get(file.path)
         if is_shared(file.path, there) or _is_one(file, seen):
             if file.locked:
@@ -327,6 +349,8 @@ def _files(task: Traits, there: Place) -> Iterator[Reason]:
                     "file-lock", f"it holds a lock on {path}, which {there.name} shares",
                     "it can move once that is unlocked",
                 )
+        elif file.carried:
+            continue
         elif seen is None:
             yield Reason("file-missing", f"{path} is not on {there.name}", "copy it there")
         elif seen.size != file.size:

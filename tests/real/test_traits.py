@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from clientd.keeper import elf, traits
+from clientd.keeper import elf, traits, whose
 from godwit.task.verdict import OBSTACLES, Seen, Traits, judge
+from tests.real.cluster import eventually
+from tests.real.keeping import Keeping
 
+PAUSE = "import time; time.sleep(300)"
 WAIT = (
     "\nimport sys\nprint('ready', flush=True)\nsys.stdin.read()\n"
     "globals().get('end', int)()\n"
@@ -87,6 +91,9 @@ def test_open_files_are_told_and_which_of_them_go_along(tmp_path: Path) -> None:
     ("import socket\na = socket.create_server(('127.0.0.1', 0))\n"
      "b = socket.create_connection(a.getsockname()); a.accept()[0].close()", "tcp"),
     ("import socket\na = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)", "socket"),
+    ("import os\na = os.pipe2(os.O_DIRECT)", "file-kind"),
+    ("import ctypes, os\na = ctypes.CDLL(None).syscall(447, 0); a >= 0 or os._exit(3)",
+     "file-kind"),
     ("import ctypes\nlibc = ctypes.CDLL(None); libc.shmat.restype = ctypes.c_void_p\n"
      "a = libc.shmget(0, 4096, 0o600); libc.shmat(a, None, 0); libc.shmctl(a, 0, None)", "sysv"),
     ("import os\na, b = os.openpty()", "tty"),
@@ -105,8 +112,8 @@ def test_what_is_in_the_way_is_told(tmp_path: Path, program: str, kind: str) -> 
     try:
         found = traits_of(program, tmp_path)
     except AssertionError:
-        if kind == "io-uring":
-            pytest.skip("this kernel has no io_uring, or not for us")
+        if kind in ("io-uring", "file-kind"):
+            pytest.skip(f"this kernel has no {kind} of that sort, or not for us")
         raise
     assert kind in {each for each, _ in found.obstacles}
     assert {each for each, _ in found.obstacles} <= OBSTACLES.keys()
@@ -187,18 +194,89 @@ def test_a_pipe_of_its_own_and_what_is_waited_on_are_in_nobodys_way(tmp_path: Pa
     found = traits_of(
         "import os, select\na = os.pipe(); b = select.epoll(); c = os.eventfd(0)", tmp_path
     )
-    assert [kind for kind, _ in found.obstacles] == ["pipe", "pipe"]  # stdin and stdout
+    assert [kind for kind, _ in found.obstacles] == ["pipe"]  # stdin and stdout, to us
+
+
+def test_who_has_the_other_end_of_a_pipe_is_named(tmp_path: Path) -> None:
+    found = traits_of("import os\na, b = os.pipe(); os.close(a)", tmp_path)
+    comm = Path("/proc/self/comm").read_text().strip()
+    assert found.obstacles == (("pipe", f"pid {os.getpid()} ({comm})"),)
+
+
+def test_files_that_are_locked_and_leased_are_told_and_no_lease_is_broken(tmp_path: Path) -> None:
+    program = (
+        "import fcntl\na, b = open('a', 'w'), open('b', 'w')\n"
+        "fcntl.fcntl(a, fcntl.F_SETLEASE, fcntl.F_WRLCK); fcntl.flock(b, fcntl.LOCK_EX)"
+    )
+    with running(program, tmp_path) as pid:
+        found = [traits.read(pid) for _ in range(2)]  # SIGIO would have ended it
+    assert found[0] == found[1]
+    assert ("lease", str(tmp_path / "a")) in found[0].obstacles
+    locked = {file.path for file in found[0].files if file.locked}
+    assert locked == {os.fsencode(tmp_path / "b")}
+
+
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keeping]:
+    if os.geteuid() != 0:
+        pytest.skip("pid namespaces need root")
+    with Keeping(tmp_path_factory.mktemp("traits")) as keeping:
+        if "apart" not in keeping.facts.can:
+            pytest.skip(f"no pid namespaces here: {keeping.facts.lacks['apart']}")
+        yield keeping
+
+
+def contained(keeping: Keeping, program: str) -> Traits:
+    """Of a task, once its program has done all of that."""
+    words = (sys.executable, "-I", "-S", "-c", f"{program}\nprint('ready', flush=True)\n{PAUSE}")
+    task = keeping.start(*words, contained=True)
+    eventually(lambda: keeping.log(task) == b"ready\n", "ready")
+    try:
+        return traits.read(keeping.agent.tasks[task].pid or 0)
+    finally:
+        keeping.signal(task, signal.SIGKILL, whole=True)
+
+
+@pytest.mark.parametrize(("kind", "flag"), [
+    ("mnt", 0x00020000), ("net", 0x40000000), ("uts", 0x04000000), ("ipc", 0x08000000),
+    ("pid", 0x20000000), ("user", 0x10000000), ("cgroup", 0x02000000),
+])
+def test_a_namespace_of_its_own_is_told(keeping: Keeping, kind: str, flag: int) -> None:
+    found = contained(
+        keeping, f"import ctypes, subprocess\nassert ctypes.CDLL(None).unshare({flag}) == 0\n"
+        "subprocess.Popen(['sleep', '300'])"  # a pid namespace begins with a child
+    )
+    assert found.obstacles == (("namespace", kind),)
+
+
+def test_a_process_of_another_user_is_told_where_criu_may_not_look_into_it(
+    keeping: Keeping,
+) -> None:
+    found = contained(
+        keeping, "import subprocess; subprocess.Popen(['sleep', '300'], user=65534)"
+    )
+    rights = int(whose.status("self")["CapEff"][0], 16)
+    has_all = bool(rights >> whose.CAP_SYS_RESOURCE & 1)
+    assert [kind for kind, _ in found.obstacles] == ([] if has_all else ["other-user"])
+
+
+@pytest.mark.parametrize("program", ["", "import os\nif os.fork() == 0: os._exit(0)\n"
+                         "os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)"])
+def test_a_task_with_nothing_special_and_a_zombie_have_nothing_in_the_way(
+    keeping: Keeping, program: str
+) -> None:
+    assert contained(keeping, program).obstacles == ()
 
 
 def test_a_task_could_go_where_it_is_but_for_what_is_in_the_way(tmp_path: Path) -> None:
     found = traits_of("", tmp_path)
     can = ("apart", "criu=4.1.1")
-    here = traits.place("here", can, {}, traits.needs(found))
-    assert here.files.keys() == set(traits.needs(found))
+    here = traits.place("here", can, {}, found.needs)
+    assert here.files.keys() == set(found.needs)
     assert here.free_bytes > 0
     verdict = judge(found, here, here)
     # Started by hand, with pipes that are ours.
-    assert [reason.code for reason in verdict.reasons] == ["plain", "pipe", "pipe"]
+    assert [reason.code for reason in verdict.reasons] == ["plain", "pipe"]
 
 
 def test_a_task_that_is_gone_has_nothing(tmp_path: Path) -> None:
