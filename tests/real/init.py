@@ -23,11 +23,12 @@ def main() -> int:
     fd, argv = int(sys.argv[1]), sys.argv[2:]
     os.set_inheritable(fd, False)
     daemon = os.posix_spawn(argv[0], argv, os.environ, setsid=True)
+    # Before anybody knows of us, and may want us to end.
+    signal.signal(signal.SIGTERM, kill_all)
     os.write(fd, b"%d" % daemon)
     # Reaped before it has a pidfd, the number would mean nothing any more.
     os.read(fd, 1)
     os.close(fd)
-    signal.signal(signal.SIGTERM, kill_all)
     return reap(daemon)
 
 

@@ -28,19 +28,20 @@ def test_an_init_kills_and_reaps_orphans_of_a_killed_daemon(tmp_path: Path) -> N
     one = daemon(ORPHAN, tmp_path)
     eventually(lambda: "started" in one.text(), "the orphan")
     one.end(signal.SIGKILL)
+    # The shell between them says that it is started, and then goes.
+    eventually(lambda: len(descendants(one.init.pid)) == 1, "the orphan is alone")
     below = descendants(one.init.pid)
-    assert len(below) == 1
     assert one.close(expect_empty=False) == []
     assert not Path(f"/proc/{below[0]}").exists()
 
 
 @pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not end by itself is not waited for."""
-    monkeypatch.setattr(conftest, "GRACE_S", 0.01)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left here does not end by itself, however long it is given."""
+    monkeypatch.setattr(conftest, "GRACE_S", 0.1)
 
 
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("impatient")
 def test_a_process_left_running_is_named_and_killed() -> None:
     before = conftest.children()
     left = subprocess.Popen(["sleep", "300"], start_new_session=True)
@@ -48,15 +49,15 @@ def test_a_process_left_running_is_named_and_killed() -> None:
     left.returncode = -9  # reaped above; keeps Popen from warning of it
 
 
-@pytest.mark.usefixtures("soon")
+@pytest.mark.usefixtures("impatient")
 def test_an_orphan_of_an_orphan_is_found() -> None:
     before = conftest.children()
     subprocess.run(["/bin/sh", "-c", "(setsid sleep 300 &) & wait"], check=True)
-    # It comes to us before it has become the sleep.
-    eventually(
-        lambda: [conftest.describe(pid)[0] for pid in conftest.children() - before]
-        == ["sleep 300"], "the orphan",
-    )
+
+    def commands() -> list[str]:
+        return [conftest.describe(pid)[0] for pid in conftest.children() - before]
+
+    eventually(lambda: commands() == ["sleep 300"], "it has come to us, and is what it will be")
     named = conftest.strays(before)
     assert len(named) == 1 and named[0].endswith("(sleep 300)"), named
 
