@@ -13,6 +13,21 @@ from tests.real.cluster import Cluster, eventually, is_stopped
 
 #: Seconds between two numbers.
 PAUSE = "0.002"
+#: A Python program that counts till there is a file, and ends then.
+COUNTS_TILL = '''
+import os
+from godwit import Migratable
+
+class CountTill(Migratable):
+    def __init__(self, may_end):
+        self.next, self.may_end = 0, may_end
+
+    def step(self):
+        print(self.next)
+        self.next += 1
+        self.sleep(0.002)
+        return not os.path.exists(self.may_end)
+'''
 #: Counts as long as it is let, with a child for each number.
 COUNTER = ("sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.005; done")
 
@@ -42,6 +57,12 @@ class Moving(Cluster):
         task = self.run(node, "CountProcess", str(count), PAUSE)
         eventually(lambda: len(self.numbers(node, task)) > 3, f"{task} counts")
         return task
+
+    def counting_till(self, may_end: Path) -> str:
+        """A task at node1 that counts till that file is there, and ends with code 0 then."""
+        program = self.top / "count_till.py"
+        program.write_text(COUNTS_TILL)
+        return self.run("node1", f"{program}:CountTill", str(may_end))
 
     def log_of(self, node: str, task: str) -> Path:
         return self.top / "logs" / node / f"{task}.log"

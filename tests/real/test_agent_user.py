@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.cluster import PYTHON, Cluster, policy
+from tests.real.cluster import PYTHON, Cluster, eventually, policy
 from tests.real.test_ordinary_user import CHECKOUT, PROBE
 
 pytestmark = [
@@ -232,7 +232,8 @@ def pass_a_snapshot(one: Cluster, source: str, peer: str) -> None:
         found = path.stat()
         assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o600)
     for name in (source, peer):
-        assert list((one.top / name / "agent" / "parcels").iterdir()) == []
+        parcels = one.top / name / "agent" / "parcels"
+        eventually(lambda parcels=parcels: not any(parcels.iterdir()), f"no parcels at {name}")
     (fork,) = one.json("fork", "--json", task["task"], peer)["tasks"]
     assert one.godwit("sKill", task["task"], fork["task"]).returncode == 0
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,11 +29,13 @@ UNREACHABLE_S = 40.0
 class Follow:
     """``godwit logs -f TASK`` in the background, its output in a file."""
 
-    def __init__(self, cluster: Cluster, task: str):
-        self.path = cluster.top / f"followed-{task}"
+    def __init__(self, cluster: Cluster, task: dict[str, Any]):
+        self.path = cluster.top / f"followed-{task['task']}"
+        self._log = Path(task["log"])
         with self.path.open("wb") as output:
             self.process = subprocess.Popen(
-                [*PYTHON, "masterd.cli", "--state", cluster.state, "logs", "-f", task],
+                [*PYTHON, "masterd.cli", "--state", cluster.state, "logs", "-f",
+                 str(task["task"])],
                 stdout=output, stderr=output, env=cluster.environment(),
             )
 
@@ -41,16 +44,16 @@ class Follow:
 
     def sees_more(self) -> None:
         """Waits until what the task writes now has come."""
-        before = self.lines()
+        before = self._log.read_bytes().count(b"\n")
         eventually(lambda: self.lines() >= before + 20, "20 more lines")
 
 
 @pytest.fixture
-def follow() -> Iterator[Callable[[Cluster, str], Follow]]:
+def follow() -> Iterator[Callable[[Cluster, dict[str, Any]], Follow]]:
     """Starts follows, and ends what the test left running."""
     begun: list[Follow] = []
 
-    def begin(cluster: Cluster, task: str) -> Follow:
+    def begin(cluster: Cluster, task: dict[str, Any]) -> Follow:
         begun.append(Follow(cluster, task))
         return begun[-1]
 
@@ -71,12 +74,12 @@ def written(log: str) -> str:
 
 
 def test_a_follow_outlives_the_agent_and_the_keeper(
-    tmp_path: Path, follow: Callable[[Cluster, str], Follow]
+    tmp_path: Path, follow: Callable[[Cluster, dict[str, Any]], Follow]
 ) -> None:
     gate = tmp_path / "gate"
     with Cluster(tmp_path, nodes=["node1"]) as one:
         task = one.launch("node1", "sh", "-c", WRITER, "writer", str(gate))
-        reader = follow(one, task["task"])
+        reader = follow(one, task)
         reader.sees_more()
 
         agent = one.agent("node1")
@@ -146,11 +149,17 @@ def test_a_keeper_that_is_killed_in_the_middle_of_launches_starts_each_once(
         eventually(lambda: len(os.listdir(marks)) >= 20, "the first tasks")
         one.kill_node("node1")
         one.restart_node("node1")
-        launch.wait(60)
+        launch.wait(100)
         eventually(lambda: all(t["status"] != "starting" for t in one.tasks().values()), "settled")
         tasks = one.tasks()
         running = [task for task in tasks.values() if task["status"] == "running"]
-        eventually(lambda: len(os.listdir(marks)) >= len(running), "marks of all that run")
+
+        def marked() -> bool:
+            """By all that run; a shell makes the file before it writes to it."""
+            texts = [path.read_text() for path in marks.iterdir()]
+            return len(texts) >= len(running) and all(texts)
+
+        eventually(marked, "marks of all that run")
         # No index was started twice, and what is said to run does run.
         assert {path.read_text() for path in marks.iterdir()} == {"\n"}
         for task in running:
@@ -174,9 +183,11 @@ def test_a_master_that_is_killed_forgets_nothing_it_acknowledged(tmp_path: Path)
         assert asked.returncode == 1 and asked.stderr.count("\n") == 1, asked.stderr
         killed = writers.pop()
         os.kill(killed["pid"], signal.SIGKILL)
+        eventually(lambda: not Path(f"/proc/{killed['pid']}").exists(), "its end")
         two.restart_master()
         two.wait_up("node1", "node2")
         # The map is built anew from what the nodes report.
+        eventually(lambda: two.shown(killed["task"])["status"] == "exited", "its end is told")
         tasks = two.tasks()
         assert set(tasks) == {t["task"] for t in [*writers, killed, ended, last]}
         assert {tasks[t["task"]]["pid"] for t in writers} == {t["pid"] for t in writers}

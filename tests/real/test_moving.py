@@ -37,33 +37,15 @@ def test_a_task_moves_there_and_back_with_its_log(pair: Moving) -> None:
     assert not pair.log_of("node2", task).exists()
 
 
-#: Counts until it may end.
-ENDING = """
-import os
-from godwit import Migratable
-
-class Ending(Migratable):
-    def __init__(self, may_end):
-        self.n, self.may_end = 0, may_end
-
-    def step(self):
-        print(self.n)
-        self.n += 1
-        self.sleep(0.002)
-        return not os.path.exists(self.may_end)
-"""
-
-
 def test_its_end_after_a_move_is_the_kernels(pair: Moving) -> None:
-    program, may_end = pair.top / "ending.py", pair.top / "may-end"
-    program.write_text(ENDING)
-    task = pair.run("node1", f"{program}:Ending", str(may_end))
+    may_end = pair.top / "may-end"
+    task = pair.counting_till(may_end)
     pair.move(task, "node2")
     pair.goes_on("node2", task)
     may_end.touch()
     assert pair.godwit("wait", "--timeout", "60", task).returncode == 0
-    counted = pair.numbers("node2", task)
-    assert counted == list(range(len(counted)))
+    numbers = pair.numbers("node2", task)
+    assert numbers and numbers == list(range(len(numbers)))
     (used,) = pair.json("getrusage", "--json", task)["tasks"]
     assert used["utime_s"] + used["stime_s"] > 0
 
@@ -229,7 +211,7 @@ def test_the_files_that_a_task_has_open_travel_with_it(pair: Moving) -> None:
     for target in ("node2", "node1", "node2"):
         pair.move(task, target)
     may_end.touch()
-    assert pair.godwit("wait", "--timeout", "90", task).returncode == 0
+    assert pair.godwit("wait", "--timeout", "90", task, within_s=100).returncode == 0
     copied = [f"{number} sig {line}" for number, line in enumerate(lines, 1)]
     assert (there / "out").read_text().splitlines() == copied
     assert (there / "in").read_bytes() == (here / "in").read_bytes()

@@ -28,10 +28,16 @@ class Shadowed(Moving):
         ]
 
     def shadow(self, task: str, target: str = "node2") -> int:
-        """The pid of the one that there is, in the end."""
-        eventually(lambda: len(self.shadows(task, target)) == 1, f"{task} has a shadow")
-        (one,) = self.shadows(task, target)
-        return one.pid
+        """The pid of the one that there is, in the end, and that has blocked its signals: it names
+        itself when it has; its command line it has from the start."""
+        found: list[int] = []
+
+        def there() -> bool:
+            found[:] = [one.pid for one in self.shadows(task, target)]
+            return len(found) == 1 and Path(f"/proc/{found[0]}/comm").read_bytes() == NAME + b"\n"
+
+        eventually(there, f"{task} has a shadow")
+        return found[0]
 
     def away(self) -> tuple[str, int]:
         """A task that counts at node2, and its shadow at node1."""
@@ -64,9 +70,11 @@ def test_a_signal_to_the_shadow_reaches_the_guest_and_both_end_alike(pair: Shado
 
 
 def test_the_shadow_exits_with_the_code_of_the_guest(pair: Shadowed) -> None:
-    task = pair.run("node1", "CountProcess", "3000", "0.002")
+    may_end = pair.top / "may-end"
+    task = pair.counting_till(may_end)
     pair.move(task, "node2")
     pair.shadow(task)
+    may_end.touch()
     assert pair.ended(task)["exit_code"] == 0
     eventually(lambda: pair.home_says(f"the shadow of {task} ended (code 0)"), "with code 0")
 
@@ -89,7 +97,7 @@ def test_a_stopped_shadow_stops_the_guest_until_it_goes_on(pair: Shadowed) -> No
     os.kill(pid, signal.SIGSTOP)
     eventually(lambda: state() == "T", "the guest stops")
     os.kill(pid, signal.SIGCONT)
-    eventually(lambda: state() in "SR", "it goes on")
+    eventually(lambda: state() in ("S", "R"), "it goes on")
     assert pair.shadow(task) == pid
     os.kill(pid, signal.SIGSTOP)
     eventually(lambda: state() == "T", "the guest stops again")

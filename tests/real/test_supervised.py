@@ -78,7 +78,9 @@ def test_a_supervised_node_says_what_it_does_and_no_task_can_speak_for_it(
         one.wait_up("node1")
         task = one.launch("--shell", "node1", "env; exec sleep 300")
         supervisor.hears(f"STATUS=node1 joins {one.address}; 1 task running")
-        assert "NOTIFY_SOCKET" not in one.godwit("logs", task["task"]).stdout
+        log = Path(task["log"])
+        eventually(lambda: "GODWIT_TASK=" in log.read_text(), "its environment")
+        assert "NOTIFY_SOCKET" not in log.read_text()
         agent = Path(f"/proc/{one.agent('node1')}/environ").read_bytes()
         assert b"NOTIFY_SOCKET" not in agent and b"HOME=" in agent
 
