@@ -383,6 +383,18 @@ class Cluster:
         return up
 
 
+def hang_up(child: "pexpect.spawn[str]") -> None:
+    """Closes a terminal and ends who is at it.
+
+    close() itself fails when one that it killed is not gone a tenth of a second later.
+    """
+    with contextlib.suppress(pexpect.ExceptionPexpect):
+        child.close(force=True)
+        return
+    child.wait()
+    child.close()
+
+
 def policy(top: Path, text: str) -> str:
     """A policy file for nodes, who are given it by --config."""
     path = top / "clientd.toml"

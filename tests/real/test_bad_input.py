@@ -10,7 +10,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from tests.real.cluster import PYTHON, Cluster
+from tests.real.cluster import PYTHON, Cluster, hang_up
 
 #: Lines that can only be refused, and what the one line of refusal names.  TASK is a task that
 #: runs, ID its first two characters.
@@ -297,7 +297,7 @@ def test_a_person_who_types_nonsense_keeps_the_prompt(
         shell.sendeof()
         shell.expect(pexpect.EOF)
     finally:
-        shell.close(force=True)
+        hang_up(shell)
     assert shell.exitstatus == 0
     assert state(two) == before
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.real.cluster import DEADLINE_S, PYTHON, Cluster
+from tests.real.cluster import DEADLINE_S, PYTHON, Cluster, hang_up
 
 TOP = Path(__file__).parent.parent.parent
 EXAMPLES = TOP / "examples"
@@ -72,7 +72,7 @@ def demo(tmp_path: Path) -> Iterator["pexpect.spawn[str]"]:
     )
     child.delaybeforesend = None
     yield child
-    child.close(force=True)
+    hang_up(child)
 
 
 def typed_at(demo: "pexpect.spawn[str]", line: str) -> str:

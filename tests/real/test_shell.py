@@ -9,7 +9,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.real.cluster import DEADLINE_S, PYTHON, Cluster, eventually
+from tests.real.cluster import DEADLINE_S, PYTHON, Cluster, eventually, hang_up
 
 #: Between words: colours, or how readline leaves none behind on a dumb terminal.
 PLAIN = r"(?:\x1b\[[0-9;]*m| \x08)*"
@@ -57,7 +57,7 @@ def own(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Foreground]:
                 cluster.at.expect(r"-- node\d joined from")
             yield cluster
     finally:
-        cluster.at.close(force=True)
+        hang_up(cluster.at)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def attached(cluster: Cluster, term: str) -> Iterator["pexpect.spawn[str]"]:
         shell.expect(PROMPT)
         yield shell
     finally:
-        shell.close(force=True)
+        hang_up(shell)
 
 
 # ---- the master's own -----------------------------------------------------------------------

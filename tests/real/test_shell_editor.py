@@ -14,7 +14,7 @@ import pyte
 import pytest
 
 from godwit.wire import operations as op
-from tests.real.cluster import eventually
+from tests.real.cluster import eventually, hang_up
 from tests.real.fake_master import FakeMaster, node, task
 
 PROMPT = "godwit @ 15440 > "
@@ -91,9 +91,7 @@ def person(state: Path, term: str = "xterm", *command: str) -> Iterator[Person]:
     try:
         yield someone
     finally:
-        with suppress(pexpect.ExceptionPexpect):  # SIGKILL, too, may take its time
-            someone.child.close(force=True)
-        eventually(lambda: not someone.child.isalive(), "its end")
+        hang_up(someone.child)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.real.cluster import Cluster, eventually
+from tests.real.cluster import Cluster, eventually, hang_up
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_a_person_at_a_terminal_is_answered(two: Cluster, term: str) -> None:
         shell.sendline("exit")
         shell.expect(pexpect.EOF)
     finally:
-        shell.close(force=True)
+        hang_up(shell)
     assert shell.exitstatus == 2
     assert two.states() == {"node1": "up", "node2": "up"}
 
