@@ -174,19 +174,19 @@ def test_a_full_disk_keeps_what_is_on_it_and_gets_the_rest_when_there_is_room(
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
     store.put(do.KeepTask("n1", TASK))
     store.commit(told.put)
-    assert told.get(timeout=5) == ""
+    assert told.get(timeout=30) == ""
     (pages,) = store._db.execute("PRAGMA page_count").fetchone()
     store._db.execute(f"PRAGMA max_page_count = {pages}")
     store.put(do.KeepFact("large", "x" * 100_000))
     store.put(do.DropTask(TASK.id))
     store.commit(told.put)
-    assert "full" in told.get(timeout=5) and "full" in changes.get(timeout=5)
+    assert "full" in told.get(timeout=30) and "full" in changes.get(timeout=30)
     with sqlite3.connect(path) as other:
         assert other.execute("SELECT count(*) FROM tasks").fetchone() == (1,)
     other.close()
     # Nobody asks, and still it is written once there is room.
     store._db.execute("PRAGMA max_page_count = 1000000")
-    assert changes.get(timeout=5) == ""
+    assert changes.get(timeout=30) == ""
     store.close()
     found = kept(path)
     assert len(found.facts["large"]) == 100_000 and found.tasks == []
