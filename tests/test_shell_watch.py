@@ -100,9 +100,11 @@ def test_a_master_that_goes_and_comes_back_is_said_once_each(tmp_path: Path) -> 
 
 def test_a_listing_is_asked_for_at_most_once_a_second(tmp_path: Path) -> None:
     with FakeMaster(tmp_path) as master, watching(tmp_path) as (watch, _):
+        began = time.monotonic()
         for _ in range(20):
             assert [n.name for n in watch.nodes(DEADLINE_S)] == ["node1", "node2"]
-        assert sum(isinstance(asked, op.ListNodes) for asked in master.asked) <= 2
+        seconds = int(time.monotonic() - began)
+        assert sum(isinstance(asked, op.ListNodes) for asked in master.asked) <= 2 + seconds
 
 
 def test_a_master_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
