@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from godwit.task.reasons import Reason
 from godwit.task.record import Task
-from godwit.task.verdict import Place, Reason, Traits, Verdict, judge, judge_here, sum_up
+from godwit.task.verdict import Place, Traits, Verdict, judge, judge_here, sum_up
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do

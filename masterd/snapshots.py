@@ -10,8 +10,8 @@ from msgspec import Struct, field
 
 from godwit.errors import UsageError
 from godwit.task.lifecycle import Status
+from godwit.task.reasons import Reason
 from godwit.task.record import Snapshot, Spec, Task
-from godwit.task.verdict import Reason
 from godwit.wire import messages as wire
 from godwit.wire import operations as op
 from masterd import actions as do

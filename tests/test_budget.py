@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from godwit.task.verdict import Reason
+from godwit.task.reasons import Reason
 from masterd.moves.budget import (
     FIRST,
     LATER,

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from godwit.task.verdict import Reason, Verdict
+from godwit.task.reasons import Reason
+from godwit.task.verdict import Verdict
 from godwit.wire import operations as op
 from tests.scripted import Desk, Scripted
 

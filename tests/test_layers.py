@@ -24,6 +24,7 @@ PURE = [
     "godwit.task.lifecycle",
     "godwit.task.pickled",
     "godwit.task.record",
+    "godwit.task.reasons",
     "godwit.task.verdict",
     "godwit.wire.frames",
     "godwit.wire.messages",

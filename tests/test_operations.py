@@ -4,8 +4,9 @@ import msgspec
 import pytest
 
 from godwit.errors import MessageError
+from godwit.task.reasons import Reason
 from godwit.task.record import Spec, Task, Usage
-from godwit.task.verdict import Reason, Verdict
+from godwit.task.verdict import Verdict
 from godwit.wire import operations as op
 from godwit.wire.messages import Message
 

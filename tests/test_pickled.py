@@ -4,7 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from godwit.task.pickled import HELD, judge
-from godwit.task.verdict import OBSTACLES, OpenFile, Place, Seen, Traits, Verdict
+from godwit.task.reasons import OBSTACLES
+from godwit.task.verdict import OpenFile, Place, Seen, Traits, Verdict
 
 TASK = Traits(
     "x86_64", files=(OpenFile(b"/work/in", 5, carried=True), OpenFile(b"/etc/conf", 9, 1, 2)),

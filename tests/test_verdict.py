@@ -4,8 +4,8 @@ import pytest
 from msgspec import json
 from msgspec.structs import replace
 
+from godwit.task.reasons import OBSTACLES
 from godwit.task.verdict import (
-    OBSTACLES,
     Binary,
     Ids,
     OpenFile,

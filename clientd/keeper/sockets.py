@@ -52,7 +52,7 @@ class Unix(Struct, frozen=True):
 def obstacles(
     pid: int, held: Mapping[int, tuple[int, int]]
 ) -> Iterator[tuple[str, str]]:
-    """What of them is in the way: a key of godwit.task.verdict.OBSTACLES, and what to name of it,
+    """What of them is in the way: a key of godwit.task.reasons.OBSTACLES, and what to name of it,
     each key once.
 
     ``held``: inode -> a process that has the socket, and its descriptor; ``pid`` is in the network

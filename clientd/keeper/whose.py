@@ -20,7 +20,8 @@ import pwd
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from godwit.task.verdict import Ids, Reason, differing
+from godwit.task.reasons import Reason
+from godwit.task.verdict import Ids, differing
 
 CAP_SYS_RESOURCE = 24
 #: Of util-linux.

@@ -7,10 +7,9 @@ here, and the runner, which is asked before it stands still, names the attribute
 
 from collections.abc import Iterator
 
+from godwit.task.reasons import Reason, named
 from godwit.task.verdict import (
-    OBSTACLES,
     Place,
-    Reason,
     Traits,
     Verdict,
     is_shared,
@@ -20,7 +19,7 @@ from godwit.task.verdict import (
     sum_up,
 )
 
-#: Kinds of verdict.OBSTACLES that an object may hold.  A Unix socket and pipes are in every runner.
+#: Kinds of OBSTACLES that an object may hold.  A Unix socket and pipes are in every runner.
 HELD = ("tcp", "inet", "socket", "file-kind", "device", "tty", "io-uring", "deleted", "many")
 
 _PART = "it can move if that is no part of its object"
@@ -73,7 +72,8 @@ def _itself(task: Traits) -> Iterator[Reason]:
         )
     for kind, name in dict.fromkeys(task.obstacles):
         if kind in HELD:
-            yield Reason(OBSTACLES[kind].code, OBSTACLES[kind].text.format(name), _PART, "if")
+            reason = named(kind, name)
+            yield Reason(reason.code, reason.text, _PART, "if")
 
 
 def _files(task: Traits, there: Place) -> Iterator[Reason]:

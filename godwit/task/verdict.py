@@ -7,11 +7,10 @@ so, which cannot be seen from here.
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Literal
 
 from msgspec import Struct
 
-Word = Literal["yes", "if", "no"]
+from godwit.task.reasons import Reason, Word, named
 
 #: Share of a node's free memory that one task may need.
 MOST_OF_FREE = 0.9
@@ -129,15 +128,6 @@ class Place(Struct, frozen=True, omit_defaults=True):
     ids: Ids | None = None
 
 
-class Reason(Struct, frozen=True, omit_defaults=True):
-    """Why not, or why only if."""
-
-    code: str
-    text: str
-    fix: str = ""
-    verdict: Word = "no"
-
-
 class Verdict(Struct, frozen=True, omit_defaults=True):
     """Whether a task can move to a node as it is."""
 
@@ -148,66 +138,6 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
     blackout_ms: int | None = None
     #: How it is moved: ``criu``, as it is, or ``python``, by godwit.task.pickled.
     kind: str = "criu"
-
-
-_CLOSE = "it can move once that is closed"
-
-#: kind -> the reason; {} is what was named of it.
-OBSTACLES: dict[str, Reason] = {
-    "tty": Reason("tty", "it has a terminal: {}", "start it with execute: tasks have none"),
-    "tcp": Reason("tcp", "it has a TCP connection to {}", _CLOSE),
-    "inet": Reason(
-        "inet", "it has a network socket ({}); CRIU before 4.2 saves none on this kernel",
-        "it can move if this CRIU was mended, or once that is closed", "if",
-    ),
-    "unix-socket": Reason(
-        "unix-socket", "it has a Unix socket whose other end is outside of it: {}", _CLOSE
-    ),
-    "unix-unseen": Reason(
-        "unix-unseen", "it has a Unix socket whose other end cannot be seen: {}",
-        "it can move if that is its own, too", "if",
-    ),
-    "socket": Reason("socket", "it has a socket of a kind that cannot be saved: {}", _CLOSE),
-    "pipe": Reason("pipe", "it has a pipe to a process outside of it: {}", _CLOSE),
-    "pipe-unseen": Reason(
-        "pipe-unseen", "it has one end of a pipe whose other end cannot be seen: {}",
-        "it can move if that is closed", "if",
-    ),
-    "lease": Reason("lease", "it has a lease, which a copy of the file would break: {}", _CLOSE),
-    "namespace": Reason(
-        "namespace", "a process of it has a namespace of its own: {}",
-        "it can move once that process has ended",
-    ),
-    "other-user": Reason(
-        "other-user", "a process of it runs as {}, and clientd there has no CAP_SYS_RESOURCE",
-        "give clientd that",
-    ),
-    "sysv": Reason(
-        "sysv", "it has System V shared memory, which cannot be saved: {}",
-        "it can move once that is detached",
-    ),
-    "io-uring": Reason("io-uring", "it uses io_uring, which cannot be saved"),
-    "device": Reason("device", "it uses a device: {}", _CLOSE),
-    "file-kind": Reason(
-        "file-kind", "it has a descriptor of a kind that cannot be saved: {}", _CLOSE
-    ),
-    "traced": Reason("traced", "a debugger holds it: pid {}", "end the debugger"),
-    "deleted": Reason(
-        "deleted", "it has a file open that was deleted: {}", "it can move if that is small", "if"
-    ),
-    # CRIU mounts a proc file system inside of the init for a moment, with the init's rights.
-    "init": Reason(
-        "init", "it was started as {} by an earlier clientd, in a way that cannot be saved",
-        "tasks that are started from now on can move",
-    ),
-    "many": Reason(
-        "many", "it has more open than is looked at: {}",
-        "it can move if nothing else of it stands in its way", "if",
-    ),
-}
-
-#: A kind that a newer clientd found.
-UNKNOWN = Reason("obstacle", "something of it that this master does not know is in the way: {}")
 
 
 def judge(task: Traits, here: Place, there: Place) -> Verdict:
@@ -258,8 +188,7 @@ def _itself(task: Traits, here: Place) -> Iterator[Reason]:
     for kind, name in dict.fromkeys(task.obstacles):
         if kind == "inet" and saves_inet:
             continue
-        known = OBSTACLES.get(kind, UNKNOWN)
-        yield Reason(known.code, known.text.format(name), known.fix, known.verdict)
+        yield named(kind, name)
 
 
 def _ids(task: Traits, here: Place, there: Place) -> Iterator[Reason]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from godwit.task.verdict import Reason, Verdict
+from godwit.task.reasons import Reason
+from godwit.task.verdict import Verdict
 from godwit.wire import operations as op
 from masterd import render
 from masterd.commands import asjson, asking

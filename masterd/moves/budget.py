@@ -15,7 +15,7 @@ from statistics import median
 
 from msgspec import Struct
 
-from godwit.task.verdict import Reason
+from godwit.task.reasons import Reason
 from masterd.moves.table import Move
 
 STOP, LATER = "stop-and-copy", "post-copy"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from godwit.errors import UsageError
 from godwit.task.lifecycle import Status
+from godwit.task.reasons import Reason
 from godwit.task.record import Task
-from godwit.task.verdict import Reason
 from godwit.wire import operations as op
 from masterd.moves import places
 from masterd.moves.here import Here

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from clientd.keeper import elf, traits, whose
-from godwit.task.verdict import OBSTACLES, Seen, Traits, judge
+from godwit.task.reasons import OBSTACLES
+from godwit.task.verdict import Seen, Traits, judge
 from tests.real.cluster import eventually
 from tests.real.keeping import Keeping
 
