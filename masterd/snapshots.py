@@ -4,7 +4,7 @@ What there is, the nodes tell: the task's own, which keeps them, and those that 
 (masterd.lodging).  Starting from one is masterd.restarts.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from msgspec import Struct, field
 
@@ -265,12 +265,19 @@ class Snapshots:
 
         yield from self.gather(subject.id, self.having(subject), then)
 
-    @staticmethod
-    def _tell(operator: int, answer: op.Snapshots, found: list[Found]) -> Iterator[do.Action]:
-        views = tuple(view(one.snapshot, (n.name for n in one.nodes)) for one in found)
+    def _tell(
+        self, operator: int, answer: op.Snapshots, found: list[Found]
+    ) -> Iterator[do.Action]:
+        views = tuple(view(one.snapshot, self._in_order(one)) for one in found)
         yield do.Answer(operator, op.Snapshots(
             answer.id, views, answer.remarks, answer.every_s, answer.keep
         ))
+
+    def _in_order(self, one: Found) -> tuple[str, ...]:
+        """The task's own node first, in whatever order they answered."""
+        own = self._registry.where.get(one.snapshot.spec.task)
+        nodes = sorted(one.nodes, key=lambda node: (node is not own, by_number(node.name)))
+        return tuple(node.name for node in nodes)
 
     def having(self, subject: Subject) -> list[Node]:
         """Nodes that are there and may have some: the task's own first, then its peer."""
@@ -353,11 +360,10 @@ class Snapshots:
         yield do.Answer(operator, op.Tasks(number, tuple(views)))
 
 
-def view(one: Snapshot, nodes: Iterable[str]) -> op.SnapshotView:
+def view(one: Snapshot, nodes: tuple[str, ...]) -> op.SnapshotView:
     """As people see it."""
-    having = tuple(sorted(nodes, key=by_number))  # in whatever order they answered
     return op.SnapshotView(
-        one.id, one.spec.task, having, one.spec.kind, one.at, one.size, one.packed,
+        one.id, one.spec.task, nodes, one.spec.kind, one.at, one.size, one.packed,
         one.blackout_ms, one.writes,
     )
 

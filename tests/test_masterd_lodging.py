@@ -240,6 +240,20 @@ def test_a_task_that_went_out_of_sight_keeps_its_copies_and_can_be_asked_about()
     assert len(world.to("n2", m.Unlodge)) == 1
 
 
+@pytest.mark.parametrize("order", [("n1", "n2"), ("n2", "n1")])
+def test_the_tasks_own_node_is_named_first_whichever_answers_first(order: tuple[str, str]) -> None:
+    world = World()
+    taken = world.copied("n2")
+    world.ask(op.ListSnapshots(7, T))
+    asked = {name: world.to(name, m.ListSnapshots)[0] for name in order}
+    for name in order:
+        asking = asked[name]
+        assert isinstance(asking, m.ListSnapshots)
+        world.nodes[name].say(m.Snapshots(asking.order, (taken,)))
+    (told,) = world.replies()
+    assert isinstance(told, op.Snapshots) and told.snapshots[0].nodes == ("n1", "n2")
+
+
 def test_a_source_text_is_kept_as_long_as_a_task_or_a_copy_of_its_snapshot_needs_it() -> None:
     world, text = World(), b"class P: ..."
     digest = hashlib.sha256(text).hexdigest()
