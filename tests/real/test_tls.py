@@ -224,14 +224,13 @@ def test_refusals_are_in_the_log(two: Cluster) -> None:
 
 
 def test_who_says_nothing_or_too_slowly_is_not_waited_for(two: Cluster, web7: Trust) -> None:
-    bare = without(web7.client())
+    bare, began = without(web7.client()), time.monotonic()
     with contextlib.ExitStack() as stack:
         lines = [stack.enter_context(line) for line in (
             Line(two.address, b""), Line(two.address, b"gw"), Line(two.address, CONTROL),
             Line(two.address, JOIN), Line(two.address, BULK),
             Line(two.address, CONTROL, web7.client()), Line(two.address, JOIN, bare),
         )]
-        began = time.monotonic()
         # Byte by byte: each of its waits is short, all of them together are not.
         dripping = stack.enter_context(Line(two.address, JOIN, bare))
         dripping.link.settimeout(0.5)
@@ -244,9 +243,11 @@ def test_who_says_nothing_or_too_slowly_is_not_waited_for(two: Cluster, web7: Tr
                 continue
             except OSError:
                 break
+        else:
+            pytest.fail("it was heard to its end")  # which takes a thousand of its waits
         for line in lines:
             line.closed_after()
-        assert OPENING_S - 1 < time.monotonic() - began < OPENING_S + 4
+        assert time.monotonic() - began > OPENING_S - 1  # they were given their time
 
 
 def held(line: Line) -> bool:
@@ -299,12 +300,17 @@ def can_join(cluster: Cluster) -> bool:
 def test_silent_openings_of_one_address_keep_nobody_else_from_joining(
     two: Cluster, web7: Trust
 ) -> None:
-    with contextlib.ExitStack() as stack:
-        for preface in (JOIN, BULK) * (OPENING_MOST_EACH // 2):
-            stack.enter_context(Line(two.address, preface, source="127.0.0.2"))
-        began = time.monotonic()
-        assert can_join(two)
-        assert time.monotonic() - began < OPENING_S
+    def joined_beside_them() -> bool:
+        """Whether they were silent still, and waited for, when somebody else had been answered."""
+        with contextlib.ExitStack() as stack:
+            silent = [
+                stack.enter_context(Line(two.address, preface, source="127.0.0.2"))
+                for preface in (JOIN, BULK) * (OPENING_MOST_EACH // 2)
+            ]
+            assert can_join(two)
+            return all(map(held, silent))
+
+    eventually(joined_beside_them, "an answer before their time was over")
 
 
 # ---- tokens --------------------------------------------------------------------------------
