@@ -14,9 +14,9 @@ from os import geteuid
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from clientd.keeper import whose
 from clientd.keeper.complaints import errors
 from clientd.keeper.errands import Errands, Outcome
-from clientd.keeper.whose import CAP_SYS_RESOURCE
 from godwit import places
 
 #: Seconds for one of its answers.
@@ -53,7 +53,7 @@ def without_lazy(found: Found) -> str:
     """
     if not found.lazy:
         return "this kernel or CRIU cannot bring a task's memory after it runs again"
-    if int(_rights(), 16) >> CAP_SYS_RESOURCE & 1:
+    if int(_rights(), 16) >> whose.CAP_SYS_RESOURCE & 1:
         return ""
     settings = []
     if _setting(PIPE_LIMIT):
@@ -77,8 +77,7 @@ def _setting(path: str) -> int:
 
 def _rights() -> str:
     """Our effective capabilities, in hexadecimal."""
-    with open("/proc/self/status") as status:
-        return next(line.split()[1] for line in status if line.startswith("CapEff:"))
+    return whose.status("self")["CapEff"][0]
 
 
 def candidates() -> list[str]:

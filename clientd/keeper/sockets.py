@@ -4,7 +4,6 @@ CRIU takes along a Unix socket whose other end the task has, too, and whatever o
 connected to nobody.
 """
 
-import ctypes
 import os
 import socket
 import struct
@@ -14,15 +13,16 @@ from contextlib import suppress
 
 from msgspec import Struct
 
-#: Tables of a network namespace: name -> fields of the inode, of the state, of the other end.
-_TABLES: dict[str, tuple[int, int | None, int | None]] = {
-    "tcp": (9, 3, 2), "tcp6": (9, 3, 2), "udp": (9, None, None), "udp6": (9, None, None),
-    "raw": (9, None, None), "raw6": (9, None, None), "packet": (8, None, None),
-    "netlink": (9, None, None),
+from clientd.keeper import pidfd
+
+#: Tables of a network namespace: name -> field of the inode.
+_TABLES = {
+    "tcp": 9, "tcp6": 9, "udp": 9, "udp6": 9, "raw": 9, "raw6": 9, "packet": 8, "netlink": 9,
 }
+#: Of tcp and tcp6.
+_OTHER_END, _STATE = 2, 3
 #: TCP_LISTEN and TCP_CLOSE, <net/tcp_states.h>: all others have, or had, somebody at the other end.
 _ALONE = ("0A", "07")
-_PIDFD_GETFD = 438
 #: <linux/sock_diag.h>, <linux/unix_diag.h>, <linux/netlink.h>.
 _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 _NLM_F_REQUEST, _NLM_F_DUMP, _UDIAG_SHOW_NAME, _UDIAG_SHOW_PEER = 0x1, 0x300, 0x1, 0x4
@@ -31,8 +31,6 @@ _HEADER, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
 _ASKED, _TOLD = struct.Struct("=BBHIII2I"), struct.Struct("=4BI2I")
 #: Seconds that the kernel may take for an answer.
 _ANSWER_S = 2.0
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Known(Struct, frozen=True):
@@ -105,16 +103,16 @@ def _saves_no_inet() -> bool:
 def _listed(pid: int) -> dict[int, Known]:
     """By inode, all that the tables of its network have; Unix sockets are not among them."""
     found: dict[int, Known] = {}
-    for kind, (inode, state, other) in _TABLES.items():
+    for kind, inode in _TABLES.items():
         with suppress(OSError), open(f"/proc/{pid}/net/{kind}") as file:
             next(file, None)
             for line in file:
                 fields = line.split()
                 if len(fields) <= inode:
                     continue
-                connected = state is not None and fields[state] not in _ALONE
-                far = _address(fields[other]) if connected and other is not None else ""
-                found[int(fields[inode])] = Known(kind, far)
+                connected = kind.startswith("tcp") and fields[_STATE] not in _ALONE
+                other = _address(fields[_OTHER_END]) if connected else ""
+                found[int(fields[inode])] = Known(kind, other)
     return found
 
 
@@ -129,19 +127,10 @@ def _address(text: str) -> str:
 
 
 def _asked(pid: int, number: int) -> Known:
-    """What is in no table, as a copy of the descriptor tells: pidfd_getfd(2), Linux 5.6."""
+    """What is in no table, as a copy of the descriptor tells."""
     try:
-        process = os.pidfd_open(pid)
+        copy = pidfd.copied(pid, number)
     except OSError:
-        return Known("unknown")
-    try:
-        copy = _libc.syscall(
-            ctypes.c_long(_PIDFD_GETFD), ctypes.c_int(process), ctypes.c_int(number),
-            ctypes.c_uint(0),
-        )
-    finally:
-        os.close(process)
-    if copy < 0:
         return Known("unknown")
     with socket.socket(fileno=copy) as ours:
         return Known(_kind(ours.family, ours.type))

@@ -1,4 +1,4 @@
-"""Keeps what a task waits for in a page fault: userfaultfd(2), pidfd_getfd(2).
+"""Keeps what a task waits for in a page fault: userfaultfd(2).
 
 Fact: once the last descriptor of a userfaultfd is closed, whoever waits for a page of it goes on,
 and finds zeros.  So another one is held beside those of the process that brings the pages: when
@@ -6,22 +6,17 @@ that one dies the task stands still at its next missing page, and can be ended b
 what never was there.
 """
 
-import ctypes
 import os
 from contextlib import suppress
 
-from clientd.keeper import processes
+from clientd.keeper import pidfd, processes
 
-#: The same number on all machines that have it.
-_PIDFD_GETFD = 438
 _NAME = "anon_inode:[userfaultfd]"
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def hold(top: int) -> list[int]:
     """Descriptors of our own of all that the process and its descendants have.  Raises OSError."""
-    return [_get(pid, fd) for pid in processes.tree(top) for fd in _of(pid)]
+    return [pidfd.copied(pid, fd) for pid in processes.tree(top) for fd in _of(pid)]
 
 
 def _of(pid: int) -> list[int]:
@@ -33,15 +28,3 @@ def _of(pid: int) -> list[int]:
                 if os.readlink(f"{folder}/{name}") == _NAME:
                     found.append(int(name))
     return found
-
-
-def _get(pid: int, number: int) -> int:
-    process = os.pidfd_open(pid)
-    try:
-        fd = int(_libc.syscall(_PIDFD_GETFD, process, number, 0))
-        if fd < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), f"descriptor {number} of {pid}")
-        return fd
-    finally:
-        os.close(process)
