@@ -187,8 +187,10 @@ class Daemons:
             yield client
 
     def _up(self, client: Client, names: Sequence[str]) -> bool:
+        """Each is up and has told how busy it is, so that a first `list` is whole."""
         nodes = client.ask(op.ListNodes(0), op.Nodes).nodes
-        return {node.name for node in nodes if node.state == "up"} >= set(names)
+        told = {node.name for node in nodes if node.state == "up" and node.load.memory_bytes}
+        return told >= set(names)
 
     def _wait(self, deadline: float) -> None:
         """A moment, before another look.  Raises StartError when it is no use to wait."""
