@@ -88,3 +88,45 @@ def test_only_the_newest_are_kept_while_nobody_looks() -> None:
     board.put([Event(float(n), "info", "") for n in range(KEPT + 5)], now=0.0)
     kept = board.take(now=1.0)
     assert (len(kept), kept[0].at) == (KEPT, 5.0)
+
+
+def test_a_signal_rings_until_the_main_thread_shows_that_it_is_awake(rings: list[int]) -> None:
+    board = Board()
+    board.open(HERE)
+    board.signalled(now=10.0)
+    assert board.due() == 10.0 + SETTLE
+    board.ring(10.0 + SETTLE)
+    board.ring(10.0 + SETTLE + AGAIN)
+    assert len(rings) == 2
+    board.take(now=11.0)
+    assert board.due() is None
+
+
+def test_a_signal_that_closed_the_prompt_rings_no_bell(rings: list[int]) -> None:
+    board = Board()
+    board.open(HERE)
+    board.signalled(now=10.0)
+    board.shut()
+    board.open(HERE)
+    assert board.due() is None
+    board.ring(11.0)
+    assert not rings
+
+
+def test_a_signal_rings_also_while_a_notice_keeps_its_pace(rings: list[int]) -> None:
+    board = Board()
+    board.open(HERE)
+    board.put([EVENT], now=10.0)
+    board.take(now=10.1)
+    board.put([EVENT], now=10.2)
+    board.signalled(now=10.3)
+    assert board.due() == 10.3 + SETTLE
+    board.ring(10.3 + SETTLE)
+    assert len(rings) == 1 and board.due() == 10.3 + SETTLE + AGAIN
+
+
+def test_a_signal_while_the_prompt_is_closed_rings_no_bell() -> None:
+    board = Board()
+    board.signalled(now=10.0)
+    board.open(HERE)
+    assert board.due() is None

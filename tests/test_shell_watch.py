@@ -1,5 +1,6 @@
 """The thread that listens, against a socket that speaks the master's protocol."""
 
+import os
 import signal
 import threading
 import time
@@ -32,8 +33,10 @@ class Prompt:
     def __init__(self, board: Board):
         self.board = board
         self.taken: list[op.Event] = []
+        self.bells = 0
 
-    def hear(self, *_: object) -> None:
+    def hear(self, number: int = 0, _frame: object = None) -> None:
+        self.bells += number == BELL
         self.taken += self.board.take(time.monotonic())
 
     def wait(self, count: int) -> list[str]:
@@ -130,3 +133,25 @@ def test_nothing_is_left_of_a_watch_that_ended(attempt: int, tmp_path: Path) -> 
     with FakeMaster(tmp_path), watching(tmp_path):
         pass
     assert set(threading.enumerate()) <= set(before)
+
+
+def test_a_signal_that_woke_nobody_at_the_prompt_is_rung_for(tmp_path: Path) -> None:
+    """Python runs the signal's own handler when the bell wakes the main thread."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    with watching(tmp_path) as (_, board), prompt(board) as sits:
+        assert sits.wait(1) == [GONE]
+        sits.bells = 0
+        os.kill(os.getpid(), signal.SIGUSR1)
+        deadline = time.monotonic() + DEADLINE_S
+        while not sits.bells and time.monotonic() < deadline:
+            signal.sigtimedwait([], 0.01)
+        assert sits.bells and board.due() is None
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_watch_that_ended_hears_of_no_signal(tmp_path: Path) -> None:
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    with watching(tmp_path):
+        assert signal.set_wakeup_fd(before) != before
+    assert signal.set_wakeup_fd(before) == before

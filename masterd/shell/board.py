@@ -3,7 +3,8 @@
 The main thread alone writes to the terminal.  While its prompt is open it is woken by SIGURG:
 nothing else uses that signal, and a process that does not handle it ignores it.  A signal
 that comes between readline's last look at its flags and its select(2) wakes nobody, so the bell
-is rung again until the board is empty.
+is rung again until the board is empty.  It rings for other signals too: Ctrl-C typed at that
+moment would be acted on at the next key, and no key need come.
 """
 
 import signal
@@ -22,6 +23,7 @@ PACE = 1.0
 AGAIN = 0.25
 #: Events kept while nobody looks; of more, the newest.
 KEPT = 10_000
+NEVER = float("inf")
 
 
 class Board:
@@ -33,6 +35,8 @@ class Board:
         self._events: deque[Event] = deque(maxlen=KEPT)
         self._reader: int | None = None
         self._next_ring = 0.0
+        #: When to ring for a signal that may have woken nobody.
+        self._signal_ring = NEVER
 
     def put(self, events: Sequence[Event], now: float) -> None:
         """They wait from now on."""
@@ -41,11 +45,18 @@ class Board:
                 self._next_ring = max(self._next_ring, now + SETTLE)
             self._events.extend(events)
 
+    def signalled(self, now: float) -> None:
+        """A signal has come; that the main thread was woken by it shows when it takes or shuts."""
+        with self._lock:
+            if self._reader is not None:
+                self._signal_ring = now + SETTLE
+
     def take(self, now: float) -> list[Event]:
         """All that wait, which then wait no more; the bell is quiet for a while."""
         with self._lock:
             events = list(self._events)
             self._events.clear()
+            self._signal_ring = NEVER
             if events:
                 self._next_ring = now + PACE
             return events
@@ -62,12 +73,13 @@ class Board:
         """The prompt is closed: the bell does not ring."""
         with self._lock:
             self._reader = None
+            self._signal_ring = NEVER
 
     def due(self) -> float | None:
         """When to call ``ring`` next; None when there is nothing to ring for."""
         with self._lock:
-            waiting = self._events and self._reader is not None
-            return self._next_ring if waiting else None
+            due = min(self._next_ring if self._events else NEVER, self._signal_ring)
+            return due if self._reader is not None and due < NEVER else None
 
     def ring(self, now: float) -> None:
         """Wakes whoever sits at the prompt, if it is time.
@@ -76,6 +88,11 @@ class Board:
         signals must not see one.
         """
         with self._lock:
-            if self._events and self._reader is not None and now >= self._next_ring:
-                signal.pthread_kill(self._reader, BELL)
+            due = self.due()
+            if due is None or self._reader is None or now < due:
+                return
+            signal.pthread_kill(self._reader, BELL)
+            if now >= self._next_ring:
                 self._next_ring = now + AGAIN
+            if now >= self._signal_ring:
+                self._signal_ring = now + AGAIN

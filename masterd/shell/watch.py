@@ -7,6 +7,7 @@ back) the prompt is not held up by more than the limit a caller gives.
 import contextlib
 import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from godwit.errors import PeerError, UsageError
 from godwit.wire import operations as op
 from masterd.client import Client
-from masterd.shell.board import Board
+from masterd.shell.board import BELL, Board
 
 #: A listing younger than this, seconds, is good enough for completion.
 FRESH = 1.0
@@ -23,6 +24,9 @@ RETRY = 0.5
 
 GONE = "the master went away; tasks go on without it, and this shell waits for its return"
 BACK = "the master is back"
+
+#: A byte that wakes the thread and says nothing; no signal has this number.
+POKE = 0
 
 
 class Watch:
@@ -41,11 +45,16 @@ class Watch:
 
     @contextlib.contextmanager
     def running(self, limit_s: float = 1.0) -> Iterator[None]:
-        """While the block lasts; a thread that a hung master holds up ends with the process."""
+        """While the block lasts; a thread that a hung master holds up ends with the process.
+
+        From the main thread: the number of each signal that Python handles comes to ours.
+        """
+        before = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
         self._thread.start()
         try:
             yield
         finally:
+            signal.set_wakeup_fd(before)
             self._stopping = True
             self._poke()
             self._thread.join(limit_s)
@@ -68,7 +77,7 @@ class Watch:
     def _poke(self) -> None:
         # A full pipe wakes as well as one more byte does.
         with contextlib.suppress(BlockingIOError):
-            os.write(self._waker, b"\0")
+            os.write(self._waker, bytes([POKE]))
 
     def _run(self) -> None:
         client: Client | None = None
@@ -116,8 +125,8 @@ class Watch:
             limit_s = until_due if limit_s is None else min(limit_s, until_due)
         watched: list[int | Client] = [self._wake, *sources]
         ready = select.select(watched, [], [], limit_s)[0]
-        if self._wake in ready:
-            os.read(self._wake, 4096)
+        if self._wake in ready and set(os.read(self._wake, 4096)) - {POKE, BELL}:
+            self._board.signalled(time.monotonic())
         self._board.ring(time.monotonic())
 
     def _say(self, text: str) -> None:
