@@ -231,6 +231,17 @@ class Cluster:
             return b"joined the master" in log.read()
         return False
 
+    def _up(self) -> set[str]:
+        return {name for name, state in self.states().items() if state == "up"}
+
+    def _gets_an_agent(self, name: str) -> bool:
+        """Its agent ended, and another has not joined yet."""
+        with contextlib.suppress(FileNotFoundError):
+            told = self.log(name).read_text(errors="replace")
+            ended = map(told.rfind, ("; another starts in ", "the agent ended for another"))
+            return max(ended) > told.rfind("joined the master")
+        return False
+
     def log(self, name: str) -> Path:
         """The log of a node's daemon."""
         return Path(self.logs, name, "clientd.log")
@@ -373,8 +384,16 @@ class Cluster:
         return left
 
     def _deregister(self) -> set[str]:
-        """Has the master dismiss the nodes that are up, and stop; their names."""
-        up = {name for name, state in self.states().items() if state == "up"}
+        """Has the master dismiss the nodes that are up, and stop; their names.
+
+        A node is up for some seconds without its agent: then it could not be told.
+        """
+        def whole() -> bool:
+            return not any(map(self._gets_an_agent, self._up()))
+
+        with contextlib.suppress(TimeoutError):
+            eventually(whole, "nodes have their agents")
+        up = self._up()
         try:
             with self.client() as client:
                 client.ask(op.StopMaster(0, deregister=True), op.Ok)

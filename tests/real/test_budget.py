@@ -124,7 +124,8 @@ class Pair(MovingProcesses, HostCluster):
     def go_on(self) -> None:
         """The rest of its memory may come."""
         for pid in self.pagers():
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # one that was killed may be gone by now
+                os.kill(pid, signal.SIGCONT)
 
     def pagers(self) -> list[int]:
         """Of the source."""
