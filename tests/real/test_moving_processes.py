@@ -99,10 +99,13 @@ def test_what_it_found_open_and_what_it_computed_are_as_they_were(
         folder = top / f"d{number % 20}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"f{number}").touch()
-    words = ("find", str(top), "-type", "f", "-exec", "sleep", "0.005", ";", "-print")
+    moved = tmp_path / "moved"
+    child = f"[ -e {moved} ] || exec sleep 0.05"
+    words = ("find", str(top), "-type", "f", "-exec", "sh", "-c", child, ";", "-print")
     task = str(pair.launch("node1", "--", *words)["task"])
     for target in ("node2", "node1"):
         pair.move(task, target)
+    moved.touch()
     assert pair.godwit("wait", "--timeout", "90", task).returncode == 0
     told = pair.log_of(str(pair.shown(task)["node"]), task).read_text().splitlines()
     assert sorted(told) == sorted(str(path) for path in top.glob("*/*"))
