@@ -24,9 +24,6 @@ COUNTED = re.compile(r"(?m)^\d+$")
 
 #: What differs from run to run, and what stands for it.
 DIFFERS = (
-    (r"\x1b\[[0-9;]*[mK]|\r", ""),
-    # The bar of a copy, drawn and wiped on the line of the result.
-    (r"(?m)^.*?\?B/s\] *(?=\S)", ""),
     # Notices come when they come; `weaker on` is about this machine.
     (r"(?m)^(-- |weaker on ).*\n?", ""),
     (r"\b\d+% of \d+", "LOAD"),
@@ -80,7 +77,18 @@ def typed_at(demo: "pexpect.spawn[str]", line: str) -> str:
     demo.sendline(line)
     demo.expect(pexpect.EOF if line.startswith("exit") else PROMPT)
     assert demo.before is not None
-    return str(demo.before).partition("\n")[2]
+    return below_the_typed(str(demo.before))
+
+
+def below_the_typed(text: str) -> str:
+    """What stands below the typed line: a notice above that has had it drawn again.
+
+    No colours, and of each line what was drawn last: the bar of a move or a copy was before it.
+    """
+    lines = re.sub(r"\x1b\[[0-9;]*[mJK]", "", text).split("\n")
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
+    drawn = [place for place, line in enumerate(lines) if PROMPT.match(line)]
+    return "\n".join(lines[max(drawn, default=0) + 1:])
 
 
 def as_told(demo: "pexpect.spawn[str]", line: str, said: str) -> str:
