@@ -92,20 +92,23 @@ def run(context: Context, mishaps_file: str, attention: Attention) -> int:
     editor.set_up(lambda: Scene(watch.nodes(PATIENCE), paths.local_files))
     lines = Typed(history, board, redraw.display())
     with _bugs_of_threads_noticed(board, mishaps_file), watch.running(), lines.listening():
-        _welcome(context, watch.nodes(PATIENCE))
+        nodes = watch.nodes(PATIENCE)
+        _welcome(context, nodes if watch.has_heard else None)
         return Loop(context, lines, mishaps_file, attention).run()
 
 
-def _up(nodes: Sequence[NodeView]) -> int:
-    return sum(node.state == "up" for node in nodes)
-
-
-def _welcome(context: Context, nodes: Sequence[NodeView]) -> None:
-    up = _up(nodes)
-    attached = context.master.attached
-    count = f"{up} node" + "s" * (up != 1)
+def _count(nodes: Sequence[NodeView]) -> str:
+    """2 nodes up, 1 away."""
+    up = sum(node.state == "up" for node in nodes)
     away = f", {len(nodes) - up} away" if len(nodes) > up else ""
-    context.line(f"godwit {attached.version if attached else ''}: {count} up{away}")
+    return f"{up} node" + "s" * (up != 1) + f" up{away}"
+
+
+def _welcome(context: Context, nodes: Sequence[NodeView] | None) -> None:
+    """``nodes``: None while the master has not told of any."""
+    attached = context.master.attached
+    version = f"godwit {attached.version if attached else ''}"
+    context.line(version if nodes is None else f"{version}: {_count(nodes)}")
     if context.owns_master:
         context.line("h for help, exit stops the nodes and this master, detach leaves them running")
     else:

@@ -62,6 +62,11 @@ class Watch:
                 os.close(self._wake)
                 os.close(self._waker)
 
+    @property
+    def has_heard(self) -> bool:
+        """The master has told of its nodes, be it of none."""
+        return self._listed_at > float("-inf")
+
     def nodes(self, limit_s: float) -> tuple[op.NodeView, ...]:
         """The nodes and their tasks, at most FRESH old if the master says so within ``limit_s``.
 

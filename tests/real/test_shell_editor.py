@@ -199,6 +199,19 @@ def test_tab_does_not_wait_for_a_master_that_hangs(master: FakeMaster, tmp_path:
         master.answering.set()
 
 
+class Listless(FakeMaster):
+    """Tells of no nodes, not even that there are none."""
+
+    def _answers(self, request: op.Request) -> Iterator[op.Reply]:
+        return iter(()) if isinstance(request, op.ListNodes) else super()._answers(request)
+
+
+def test_nodes_that_nobody_has_told_of_are_not_counted(tmp_path: Path) -> None:
+    with Listless(tmp_path), person(tmp_path) as someone:
+        said = someone.sees(PROMPT)
+        assert "h for help" in said and " up" not in said
+
+
 def test_ctrl_c_clears_the_line_and_ctrl_d_leaves(at_prompt: Person) -> None:
     at_prompt.types("echo lost")
     at_prompt.sees("echo lost")
