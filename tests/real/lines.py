@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 import time
+from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
 
@@ -37,6 +38,7 @@ class Line:
         except OSError:
             self.link.close()
             raise
+        self._came: deque[bytes] = deque()
         self._cutter = frames.Frames(frames.CONTROL_LIMIT)
 
     def __enter__(self) -> "Line":
@@ -58,8 +60,11 @@ class Line:
 
     def hear(self) -> Iterator[bytes]:
         """Payloads until the other end hangs up.  Raises TimeoutError when it does not."""
-        while data := self._read():
-            yield from self._cutter.feed(data)
+        while self._came or (data := self._read()):
+            if not self._came:
+                self._came += self._cutter.feed(data)
+            while self._came:  # what is not asked for now is heard the next time
+                yield self._came.popleft()
 
     def _read(self) -> bytes:
         try:

@@ -35,8 +35,9 @@ def test_a_thousand_tasks_run_at_once_and_end_when_told(one: Cluster) -> None:
     assert {task["task"] for task in listed["tasks"]} == set(ids)
     by_pid = one.json("pid", "node1", "--json")["tasks"]
     assert len({task["pid"] for task in by_pid}) == MANY
-    sleeping = set(descendants(keeper))
-    assert {task["pid"] for task in by_pid} <= sleeping
+    pids = {task["pid"] for task in by_pid}
+    # The kernel may leave out some of many children when another ends meanwhile.
+    eventually(lambda: pids <= set(descendants(keeper)), "all are below the keeper")
 
     half = MANY // 2
     assert one.godwit("kill", "-q", *ids[:half]).stdout.split() == ids[:half]
@@ -47,7 +48,7 @@ def test_a_thousand_tasks_run_at_once_and_end_when_told(one: Cluster) -> None:
     assert told == {"SIGINT": half, "SIGKILL": half}
     assert {ended[task]["status"] for task in ids} == {"exited"}
     eventually(lambda: descriptors(keeper) <= open_before, "descriptors closed")
-    assert not set(descendants(keeper)) & {task["pid"] for task in by_pid}
+    assert not set(descendants(keeper)) & pids
 
 
 def test_a_thousand_short_tasks_leave_a_thousand_logs(one: Cluster) -> None:

@@ -99,13 +99,14 @@ def test_what_it_found_open_and_what_it_computed_are_as_they_were(
         folder = top / f"d{number % 20}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"f{number}").touch()
-    moved = tmp_path / "moved"
-    child = f"[ -e {moved} ] || exec sleep 0.05"
-    words = ("find", str(top), "-type", "f", "-exec", "sh", "-c", child, ";", "-print")
+    gate = tmp_path / "gate"
+    # At one file in sixty it waits: so it is on its way until both moves are done.
+    script = f'case $1 in */f59?) until [ -e {gate} ]; do sleep 0.01; done;; *) sleep 0.005; esac'
+    words = ("find", str(top), "-type", "f", "-exec", "sh", "-c", script, "sh", "{}", ";", "-print")
     task = str(pair.launch("node1", "--", *words)["task"])
     for target in ("node2", "node1"):
         pair.move(task, target)
-    moved.touch()
+    gate.touch()
     assert pair.godwit("wait", "--timeout", "90", task).returncode == 0
     told = pair.log_of(str(pair.shown(task)["node"]), task).read_text().splitlines()
     assert sorted(told) == sorted(str(path) for path in top.glob("*/*"))
@@ -252,10 +253,12 @@ def test_gzip_goes_on_in_files_that_came_along(apart: MovingHosts) -> None:
     # Of two letters by chance: what takes gzip the longest, some seconds for each MiB.
     letters = bytes(b"ab"[i & 1] for i in range(256))
     source.write_bytes(random.Random(1).randbytes(1 << 19).translate(letters))
-    # On a busy machine those who move it come first, or it would end before it has moved.
-    task = str(apart.launch("--shell", "node1", "exec nice -n 5 gzip -9 < in > out")["task"])
+    # In the middle of its input it waits: so it is at work until it has moved three times.
+    half = "head -c 200000; until [ -e gate ]; do sleep 0.02; done; cat"
+    task = str(apart.launch("--shell", "node1", f"{{ {half}; }} < in | gzip -9 > out")["task"])
     for target in ("node2", "node1", "node2"):
         apart.move(task, target)
+    (apart.files("node2") / "gate").touch()
     assert apart.godwit("wait", "--timeout", "90", task).returncode == 0
     packed = apart.files("node2") / "out"
     assert gzip.decompress(packed.read_bytes()) == source.read_bytes()

@@ -22,7 +22,7 @@ from godwit.wire.preface import ADOPT, BULK, CONTROL, JOIN, SIZE
 from godwit.wire.tokens import read_code, read_token
 from godwit.wire.trust import Trust
 from tests.certificates import Issuer, without
-from tests.real.cluster import Cluster, Daemon, descendants, eventually
+from tests.real.cluster import DEADLINE_S, Cluster, Daemon, descendants, eventually
 from tests.real.lines import Line, hello, joined
 from tests.real.playing import (
     LOCAL,
@@ -63,9 +63,11 @@ def others_are_undisturbed(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     two: Cluster = request.getfixturevalue("two")
+    two.wait_up("node1", "node2")
     before = connections(two)
     yield
-    assert connections(two) == before
+    # One that was lost and made again has another port.
+    eventually(lambda: connections(two) == before, "the same connections, and both are up")
     done = two.godwit("execute", "--wait", "node1", "true")
     assert done.returncode == 0, done.stderr
 
@@ -141,12 +143,16 @@ def test_a_node_does_not_take_a_node_for_its_master(
         enrolled(two, make(state / "agent" / "trust"), "web8")
         daemon = clientd(two, tmp_path, "web8", "--master", address)
         try:
-            server.settimeout(20)
+            server.settimeout(DEADLINE_S)
             sock, _ = server.accept()
-            sock.settimeout(20)
+            sock.settimeout(DEADLINE_S)
             with sock:
                 assert sock.recv(SIZE, socket.MSG_WAITALL) == CONTROL
-                with web7.server().wrap_socket(sock, server_side=True) as link:
+                with (
+                    web7.server().wrap_socket(sock, server_side=True) as link,
+                    # One that hangs up with our session tickets unread resets the connection.
+                    contextlib.suppress(ConnectionResetError),
+                ):
                     assert link.recv(100) == b"", "it says no hello"
             eventually(lambda: "no master of this cluster" in daemon.text(), "the reason")
         finally:
@@ -186,20 +192,27 @@ def test_what_a_peer_may_not_send_ends_its_own_connection(
     eventually(lambda: "web7" in two.states(), "web7 is known")
 
 
+def ends_for(
+    cluster: Cluster, data: bytes, preface: bytes, tls: ssl.SSLContext | None = None
+) -> None:
+    """The connection ends for what was said, and not because its time is over."""
+    def before_its_time() -> bool:
+        """Who came before and said nothing is waited for still."""
+        with Line(cluster.address, b"") as silent, Line(cluster.address, preface, tls) as line:
+            line.send(data)
+            line.closed_after()
+            return held(silent)
+
+    eventually(before_its_time, f"an end for {data!r} after {preface!r}")
+
+
 @pytest.mark.parametrize("data", [
     frames.encode(b""), frames.encode(b"\xc1" * 100), b"\xff" * 4, frames.encode(b"\x91" * 4000),
     (frames.OPENING_LIMIT + 1).to_bytes(4, "big"), frames.encode(b"\x81\xa2is\xa5Hello"),
 ], ids=["empty", "junk", "4 GiB", "deep", "over 4 KiB", "half a hello"])
 def test_junk_ends_its_own_connection(two: Cluster, web7: Trust, data: bytes) -> None:
-    with Line(two.address, CONTROL, web7.client()) as line:
-        line.send(data)
-        assert line.closed_after() < OPENING_S / 2
-    with Line(two.address, JOIN, without(web7.client())) as line:
-        line.send(data)
-        assert line.closed_after() < OPENING_S / 2
-    with Line(two.address, BULK, web7.client()) as line:
-        line.send(data)
-        assert line.closed_after() < OPENING_S / 2
+    for preface in (CONTROL, JOIN, BULK):
+        ends_for(two, data, preface, web7.client() if preface != JOIN else without(web7.client()))
     if data != (frames.OPENING_LIMIT + 1).to_bytes(4, "big"):
         with joined(two.address, web7, "web7") as line:
             line.send(data)
@@ -208,16 +221,15 @@ def test_junk_ends_its_own_connection(two: Cluster, web7: Trust, data: bytes) ->
 
 def test_an_unknown_preface_is_refused(two: Cluster) -> None:
     for preface in (b"GET ", b"\x16\x03\x01\x02", b"gwO1", ADOPT, b"\0\0\0\0"):
-        with Line(two.address, preface) as line:
-            assert line.closed_after() < OPENING_S / 2
+        ends_for(two, b"", preface)
 
 
 def test_refusals_are_in_the_log(two: Cluster) -> None:
     with Line(two.address, b"GET ") as line:
         line.closed_after()
-    text = Path(two.logs, "masterd.log").read_text()
-    assert f"refused a connection from {LOCAL}" in text
-    assert "not a connection of this protocol" in text
+    log = Path(two.logs, "masterd.log")
+    said = ("not a connection of this protocol", f"refused a connection from {LOCAL}")
+    eventually(lambda: all(text in log.read_text() for text in said), "both are in the log")
 
 
 # ---- bounds before authentication ----------------------------------------------------------
@@ -468,7 +480,9 @@ def test_a_revoked_node_is_out_at_once_and_back_with_a_new_token(tmp_path: Path)
         stolen = Trust(shutil.copytree(tmp_path / "node1/agent/trust", tmp_path / "stolen"))
         with joined(two.address, enrolled(two, tmp_path / "w", "web7"), "web7") as web7:
             assert two.godwit("revoke", "--yes", "web7").returncode == 0
-            assert web7.closed_after() < 2
+            web7.closed_after()
+            # Not for its silence, which would end it later.
+            assert "web7 is unreachable" not in two.godwit("events").stdout
         assert two.godwit("revoke", "--yes", "node1").returncode == 0
         assert two.states() == {"node2": "up"}
         with pytest.raises(GodwitError, match="certificate"):
