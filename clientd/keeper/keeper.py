@@ -34,6 +34,10 @@ from godwit.task.record import signal_name
 GRACE_S = 2.0
 #: Seconds that the agent has to say goodbye, and again after SIGTERM.
 FAREWELL_S = 1.0
+#: Seconds that an order waits at most for a task that stands still for a snapshot, and between two
+#: looks.
+STILL_S = 5.0
+LOOK_S = 0.01
 #: Faults of one order that are told in full.
 MOST_TOLD = 5
 
@@ -148,6 +152,20 @@ class Keeper:
     # ---- orders ----------------------------------------------------------------------------
 
     def _obey(self, order: orders.Order) -> None:
+        if isinstance(order, orders.Signal | orders.Pause | orders.Forget) and order.tasks:
+            self._act(order, self._loop.now() + STILL_S)
+        else:
+            self._do(order)
+
+    def _act(self, order: orders.Signal | orders.Pause | orders.Forget, until: float) -> None:
+        """What stands still for a snapshot is waited for: nobody has to ask again."""
+        if self._loop.now() < until and any(map(self._tasks.is_photographed, order.tasks)):
+            name = f"act {order.order} {' '.join(order.tasks)}"
+            self._loop.alarm(name, LOOK_S, partial(self._act, order, until))
+        else:
+            self._do(order)
+
+    def _do(self, order: orders.Order) -> None:
         match order:
             case orders.Start(specs, source) if self._phase is Phase.RUNNING:
                 self._tasks.launches.accept(specs, source)

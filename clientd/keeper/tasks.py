@@ -184,6 +184,12 @@ class Tasks:
         if known is not None and known.status is Status.FROZEN:
             raise TaskError("moving", f"{task} stands still for a move")
 
+    def is_photographed(self, task: str) -> bool:
+        """It stands still for a snapshot, and goes on here in a moment."""
+        known, move = self._register.tasks.get(task), self.mover.of_task(task)
+        still = known is not None and known.status is Status.FROZEN
+        return still and move is not None and move.kept
+
     def pause(self, task: str, resume: bool) -> None:
         """Stops all of a task where it is, or lets it go on.  Raises TaskError."""
         known = self._alive(task)

@@ -151,8 +151,8 @@ def test_a_schedule_goes_on_over_moves_and_masters_and_ends_with_its_task(three:
     told = three.godwit("events", task).stdout
     assert "snapshot" not in told, told  # what goes well is told to nobody
     assert three.godwit("checkpoint", "-q", task, "--every", "1").returncode == 0
-    three.godwit("sKill", task)
-    eventually(lambda: three.shown(task)["status"] == "exited", "it has ended")
+    assert three.godwit("sKill", task).returncode == 0
+    assert three.shown(task)["status"] == "exited"
     assert three.godwit("checkpoint", task, "--stop").returncode == 1
 
 

@@ -1,6 +1,7 @@
 """Snapshots of real Python tasks: the task goes on, and others start from where it was."""
 
 import json
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,21 @@ def test_an_ended_task_starts_again_from_its_snapshot_under_a_new_id(alone: Movi
     assert alone.numbers("node1", task) == whole
     assert alone.godwit("kill", again["task"]).returncode == 0
     eventually(lambda: alone.shown(again["task"])["signal"] == "SIGINT", "it ends as any")
+
+
+def test_what_is_done_to_a_task_that_stands_still_for_a_snapshot_is_done_then(
+    alone: Moving,
+) -> None:
+    task = alone.counting()
+    with alone.client() as client:
+        for _ in range(10):
+            taken: list[op.Reply] = []
+            client.post(op.CheckpointTask(0, task), taken.append)
+            while not taken:
+                sent = client.ask(op.SignalTasks(0, (task,), signal.SIGCONT), op.Tasks)
+                assert not sent.faults
+            assert isinstance(taken[0], op.Snapshots)
+    alone.counts_on("node1", task)
 
 
 def test_forks_count_on_beside_the_task(alone: Moving) -> None:
