@@ -38,6 +38,8 @@ FAREWELL_S = 1.0
 #: looks.
 STILL_S = 5.0
 LOOK_S = 0.01
+#: Orders about tasks that are there.
+_Act = orders.Signal | orders.Pause | orders.Forget
 #: Faults of one order that are told in full.
 MOST_TOLD = 5
 
@@ -67,6 +69,8 @@ class Keeper:
         self._born = born
         self._phase = Phase.RUNNING
         self._reason = ""
+        #: What waits for a task that stands still, and until when.
+        self._held: list[tuple[_Act, float]] = []
         self._spokesman = Spokesman(facts, tools.gate.agent)
         self._scouts = Scouts(tools, lambda: len(tasks.occupied()))
         #: Freezes tasks and restores them; None while it is looked for, and where there is none.
@@ -152,18 +156,29 @@ class Keeper:
     # ---- orders ----------------------------------------------------------------------------
 
     def _obey(self, order: orders.Order) -> None:
-        if isinstance(order, orders.Signal | orders.Pause | orders.Forget) and order.tasks:
-            self._act(order, self._loop.now() + STILL_S)
+        if isinstance(order, _Act) and order.tasks:
+            self._held.append((order, self._loop.now() + STILL_S))
+            self._act()
         else:
             self._do(order)
 
-    def _act(self, order: orders.Signal | orders.Pause | orders.Forget, until: float) -> None:
-        """What stands still for a snapshot is waited for: nobody has to ask again."""
-        if self._loop.now() < until and any(map(self._tasks.is_photographed, order.tasks)):
-            name = f"act {order.order} {' '.join(order.tasks)}"
-            self._loop.alarm(name, LOOK_S, partial(self._act, order, until))
-        else:
-            self._do(order)
+    def _act(self) -> None:
+        """What stands still for a snapshot is waited for: nobody has to ask again.
+
+        Orders about one task are done as they came.
+        """
+        held, self._held = self._held, []
+        waited_for: set[str] = set()
+        for order, until in held:
+            tasks = set(order.tasks)
+            stands = any(map(self._tasks.is_photographed, tasks)) or tasks & waited_for
+            if stands and self._loop.now() < until:
+                waited_for |= tasks
+                self._held.append((order, until))
+            else:
+                self._do(order)
+        if self._held:
+            self._loop.alarm("held orders", LOOK_S, self._act)
 
     def _do(self, order: orders.Order) -> None:
         match order:
