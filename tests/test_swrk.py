@@ -18,7 +18,13 @@ def test_a_request_says_all_that_the_command_line_would() -> None:
     found = fields(options)
     assert isinstance(found[27], bytes)
     assert fields(found.pop(27)) == {1: b"logs/n1/t.log", 2: swrk.LOG}  # type: ignore[arg-type]
-    assert found == {1: 300, 8: 1, 9: 1, 10: b"criu.log", 26: 1, 34: 0, 69: 1}
+    assert found == {1: 300, 8: 1, 9: 1, 10: b"criu.log", 26: 1, 34: 0, 48: 0, 69: 1}
+
+
+def test_memory_may_come_later() -> None:
+    options = fields(swrk.request(3, "/t.log", "criu.log", lazy=True))[2]
+    assert isinstance(options, bytes)
+    assert fields(options)[48] == 1
 
 
 def test_a_long_path_is_told_whole() -> None:

@@ -169,14 +169,15 @@ class Waiting:
             line.started()
 
     def restore(
-        self, images: str, log: str, done: Callable[[Restored], None], limit_s: float = LIMIT_S
+        self, images: str, log: str, done: Callable[[Restored], None], *, lazy: bool = False,
+        limit_s: float = LIMIT_S,
     ) -> bool:
         """As Criu.restore does; ``log``: its path as the task had it.  False: it is gone."""
         try:
             if not self._is_there:
                 return False
             self._folder = os.open(images, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._line.ask(swrk.request(self._folder, log, _LOG))
+            self._line.ask(swrk.request(self._folder, log, _LOG, lazy))
         except OSError:
             return False
         self._then = partial(_tell_restored, images, done, limit_s)

@@ -34,10 +34,11 @@ def can(version: str) -> bool:
     return all(map(str.isdigit, numbers)) and tuple(map(int, numbers)) >= VERSION
 
 
-def request(folder: int, log: str, criu_log: str) -> bytes:
+def request(folder: int, log: str, criu_log: str, lazy: bool = False) -> bytes:
     """To restore what is in a folder, stopped, with its descriptor LOG in place of the task's log.
 
     ``folder``: a descriptor of ours, open till the answer: it is found through /proc/PID/fd.
+    ``lazy``: its memory comes later; a ``criu lazy-pages`` listens in the folder.
     """
     inherit = b"".join((_text(1, log.lstrip("/")), _number(2, LOG)))
     options = b"".join((
@@ -48,6 +49,7 @@ def request(folder: int, log: str, criu_log: str) -> bytes:
         _number(26, 1),  # rst_sibling
         _octets(27, inherit),
         _number(34, _IGNORE_CGROUPS),
+        _number(48, lazy),  # lazy_pages
         _number(69, 1),  # leave_stopped
     ))
     return _number(1, _RESTORE) + _octets(2, options)

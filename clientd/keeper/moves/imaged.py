@@ -466,9 +466,7 @@ class Imaged:
         guest.ids = whose.ids_here(guest.user)
         stand = self._stand(notes, guest.ids)
         then = partial(self._restored, task, guest)
-        if guest.waiting and guest.lazy:
-            guest.waiting.end()
-        elif guest.waiting and guest.waiting.restore(folder, notes.log, then):
+        if guest.waiting and guest.waiting.restore(folder, notes.log, then, lazy=guest.lazy):
             guest.errand = guest.waiting.pid
             return
         files = {notes.log: self._births.guest_log(task, fresh=False)}
