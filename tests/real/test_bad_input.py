@@ -10,7 +10,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from tests.real.cluster import PYTHON, Cluster, hang_up
+from tests.real.cluster import PYTHON, Cluster, eventually, hang_up
 
 #: Lines that can only be refused, and what the one line of refusal names.  TASK is a task that
 #: runs, ID its first two characters.
@@ -179,6 +179,17 @@ def state(two: Cluster) -> dict[str, Any]:
     return {"tasks": tasks, "nodes": {n["name"]: n["state"] for n in nodes}, "files": files}
 
 
+def settled(two: Cluster, task: str) -> dict[str, Any]:
+    """The state, once nothing but the task runs and both nodes are heard."""
+    def quiet() -> bool:
+        now = state(two)
+        alive = {name for name, (status, _) in now["tasks"].items() if status != "exited"}
+        return alive == {task} and set(now["nodes"].values()) == {"up"}
+
+    eventually(quiet, "nothing else runs")
+    return state(two)
+
+
 def piped(two: Cluster, typed: bytes) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(
         [*PYTHON, "masterd.cli", "--state", two.state, "shell"],
@@ -189,7 +200,7 @@ def piped(two: Cluster, typed: bytes) -> "subprocess.CompletedProcess[bytes]":
 def test_each_mistake_is_one_line_that_names_it_and_nothing_changes(
     two: Cluster, task: str
 ) -> None:
-    before = state(two)
+    before = settled(two, task)
     lines = [line.replace("TASK", task).replace("ID", task[:2]) for line, _ in REFUSED]
     done = piped(two, "".join(f"{line}\n{MARK}\n" for line in lines).encode())
     told = done.stderr.split(MARKED)
@@ -200,7 +211,7 @@ def test_each_mistake_is_one_line_that_names_it_and_nothing_changes(
         assert named.replace("'ID'", f"'{task[:2]}'") in text, (line, text)
         assert text.count("\n") == 1 and "Traceback" not in text, (line, text)
     assert done.stdout == b""
-    assert state(two) == before
+    assert settled(two, task) == before
 
 
 @pytest.mark.parametrize("words, status", [
@@ -272,14 +283,14 @@ def test_a_line_of_a_megabyte_is_taken_or_refused_in_one_line(two: Cluster) -> N
     told, _, _ = done.stderr.partition(MARKED)
     assert done.stderr.endswith(MARKED)
     assert told.count(b"\n") == 1 and b"too long" in told, told[:300]
-    assert two.states() == {"node1": "up", "node2": "up"}
+    eventually(lambda: two.states() == {"node1": "up", "node2": "up"}, "both are up")
 
 
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
 def test_a_person_who_types_nonsense_keeps_the_prompt(
     two: Cluster, task: str, term: str
 ) -> None:
-    before = state(two)
+    before = settled(two, task)
     prompt = r"godwit @ \d+ > "
     shell = two.shell(term, columns=200)
     try:
@@ -296,10 +307,11 @@ def test_a_person_who_types_nonsense_keeps_the_prompt(
         shell.expect(prompt)
         shell.sendeof()
         shell.expect(pexpect.EOF)
+        shell.wait()
     finally:
         hang_up(shell)
     assert shell.exitstatus == 0
-    assert state(two) == before
+    assert settled(two, task) == before
 
 
 def test_strangers_at_the_port_end_only_their_own_connection(two: Cluster, task: str) -> None:
@@ -317,7 +329,7 @@ def test_strangers_at_the_port_end_only_their_own_connection(two: Cluster, task:
             with contextlib.suppress(ConnectionResetError):
                 while sock.recv(4096):
                     pass
-    assert two.states() == {"node1": "up", "node2": "up"}
+    eventually(lambda: two.states() == {"node1": "up", "node2": "up"}, "both are up")
     assert two.shown(task)["status"] == "running"
 
 

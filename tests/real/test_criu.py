@@ -149,6 +149,7 @@ def test_a_process_that_had_stopped_itself_stays_stopped(
 ) -> None:
     script = "sh -c 'echo $$; kill -STOP $$; echo woken' & i=0; while :; do echo; sleep 0.01; done"
     root = counting(nursery, "a", "sh", "-c", script)
+    nursery.till(lambda: len(criu.stopped_in(root.init)) == 1, "the child has stopped")
     child = int(nursery.log("a").read_bytes().split()[0])
     dumped = nursery.dump(root, tmp_path / "images")
     assert dumped.stopped == {child}
@@ -165,8 +166,9 @@ def test_a_process_that_had_stopped_itself_stays_stopped(
     ("import socket\n"
      "a = socket.create_server(('127.0.0.1', 0)); b = socket.create_connection(a.getsockname())",
      "tcp", "has a TCP connection"),
-    ("import ctypes, os, time\nlibc = ctypes.CDLL(None)\n"
-     "if os.fork() == 0: libc.ptrace(0, 0, 0, 0); time.sleep(300)", "traced", "debugger"),
+    ("import ctypes, os, time\nlibc = ctypes.CDLL(None)\nends = os.pipe()\n"
+     "if os.fork() == 0: libc.ptrace(0, 0, 0, 0); os.write(ends[1], b'.'); time.sleep(300)\n"
+     "os.read(ends[0], 1)", "traced", "debugger"),
     ("import ctypes\nlibc = ctypes.CDLL(None)\n"
      "libc.syscall(425, 8, ctypes.create_string_buffer(200)) >= 0 or exit(3)",
      "io-uring", "io_uring"),

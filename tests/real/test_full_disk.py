@@ -34,11 +34,12 @@ class Small:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "none", folder], check=True)
 
     def fill(self, leave: int = 0) -> None:
-        """To the last byte, or but for so many."""
-        with self._filler.open("ab", buffering=0) as file, suppress(OSError):
-            while self._free() > leave or not leave:
-                file.write(b"x" * 4096)
-        assert self._free() <= leave
+        """To the last byte, or but for so many; also what becomes free meanwhile."""
+        with self._filler.open("ab", buffering=0) as file:
+            while self._free() > leave:
+                with suppress(OSError):
+                    while self._free() > leave or not leave:
+                        file.write(b"x" * 4096)
 
     def _free(self) -> int:
         found = os.statvfs(self.folder)
@@ -164,6 +165,7 @@ def test_a_master_with_a_full_disk_refuses_launches_and_forgets_nothing(
         disk.empty()
         eventually(lambda: one.godwit("execute", "--wait", "node1", "true").returncode == 0, "room")
         assert one.master.pid == pid and not one.master.ended
+        assert all_end_well(one, acknowledged)
         # What came in meanwhile is on its disk: with the node gone, only that can tell.
         one.kill_node("node1")
         one.kill_master()

@@ -70,15 +70,17 @@ def test_a_task_lives_through_a_partition(hosts: Hosts, tmp_path: Path) -> None:
         }
         assert {task["node"] for task in cluster.tasks().values()} == {"node1", "node2"}
         hosts.partition({"node1"}, {"master", "node2"})
-        eventually(lambda: cluster.states()["node1"] == "unreachable", "node1 is missed")
-        assert cluster.states()["node2"] == "up"
+        eventually(lambda: cluster.states().get("node1") == "unreachable", "node1 is missed")
+        eventually(lambda: cluster.states().get("node2") == "up", "node2 is not")
         log = Path(cluster.logs, "node1", f"{tasks['node1']}.log")
         size = log.stat().st_size
         eventually(lambda: log.stat().st_size > size, "its task counts on")
         # The other one is served as ever.
         assert cluster.godwit("sKill", tasks["node2"]).returncode == 0
         hosts.heal()
-        eventually(lambda: cluster.states()["node1"] == "up", "node1 is back")
+        eventually(lambda: cluster.states().get("node1") == "up", "node1 is back")
+        # A node is up when it has said hello, and tells of its tasks next.
+        eventually(lambda: cluster.shown(tasks["node1"])["status"] != "unknown", "it has told")
         shown = cluster.shown(tasks["node1"])
         assert (shown["status"], shown["node"]) == ("running", "node1")
         assert cluster.godwit("kill", tasks["node1"]).returncode == 0
